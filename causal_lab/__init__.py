@@ -1,0 +1,27 @@
+"""Causal Lab: see why a language model cannot look ahead.
+
+The map, from the ground up; a module imports only from floors below its own.
+
+======  ==================  =====================================================
+floor   module              what it answers
+======  ==================  =====================================================
+4       ``widgets``         What happens when I move this slider?
+4       ``exercises``       Is my answer right, and if not, what did I mix up?
+3       ``plots``           What does this mask, score or weight matrix look like?
+3       ``canvas``          How does a heatmap repaint in a few milliseconds?
+1       ``attention``       How do scores, mask, softmax and values fit together?
+0       ``masks``           Who may look at whom?
+0       ``softmax``         How do scores become weights that sum to 1?
+0       ``text``            Which words does the model read?
+0       ``runtime``         On what was this run, and would it run so again?
+-1      ``checks``          Is what came in what was needed, and if not, how to mend it?
+======  ==================  =====================================================
+
+A boolean mask is True where attention is *blocked*; such tensors are called
+``blocked``. Axes are named batch, head, query, key, dim, in this order.
+
+Nothing heavy is imported here. Write, for example,
+``from causal_lab.masks import generate_causal_mask``.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,597 @@
+"""Scores, mask, softmax, values: how attention fits together.
+
+Shapes are ``(batch, head, query, dim)`` for queries and ``(batch, head, key, dim)`` for
+keys and values; every axis before the last two is optional.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from causal_lab.checks import (
+    check_blocked,
+    check_fits,
+    check_floating,
+    check_same_device,
+    check_size,
+)
+from causal_lab.masks import generate_causal_mask, to_additive, to_allowed
+from causal_lab.softmax import masked_softmax
+
+
+def algorithm_5_causal_attention(Q: Tensor, K: Tensor, V: Tensor, M: Tensor) -> Tensor:
+    """Compute causal attention line by line, as the paper writes it.
+
+    One head, one sequence. Its plain softmax gives NaN for a row of M that is all −∞;
+    :func:`attention` gives zeros.
+
+    Parameters
+    ----------
+    Q, K, V : Tensor, floating, shape (T, d)
+        Queries, keys and values.
+    M : Tensor, floating, shape (T, T)
+        0 where allowed, −∞ where blocked.
+
+    Returns
+    -------
+    Tensor, shape (T, d)
+        The output O.
+
+    Raises
+    ------
+    ValueError
+        If the shapes are not (T, d) three times and (T, T).
+
+    Notes
+    -----
+    Source: the paper's Algorithm 5 (B.3).
+
+    Examples
+    --------
+    >>> from causal_lab.masks import algorithm_4_causal_mask
+    >>> V = torch.tensor([[2.0], [4.0]])
+    >>> algorithm_5_causal_attention(0 * V, 0 * V, V, algorithm_4_causal_mask(2)).tolist()
+    [[2.0], [3.0]]
+    """
+    for name, matrix in (("Q", Q), ("K", K), ("V", V), ("M", M)):
+        check_floating(name, matrix)
+    T, d = Q.shape if Q.ndim == 2 else (-1, -1)
+    if K.shape != (T, d) or V.shape != (T, d) or M.shape != (T, T):
+        shapes = ", ".join(str(tuple(matrix.shape)) for matrix in (Q, K, V, M))
+        raise ValueError(
+            f"Algorithm 5 needs Q, K, V of shape (T, d) and M of shape (T, T), got {shapes}; "
+            "attention() takes batches, heads and rectangles"
+        )
+    S = Q @ K.T
+    S = S / math.sqrt(d)
+    S = S + M
+    A = torch.softmax(S, dim=-1)
+    O = A @ V  # noqa: E741 (the paper's letter)
+    return O
+
+
+def attention_weights(
+    q: Tensor,
+    k: Tensor,
+    blocked: Tensor | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+) -> Tensor:
+    """Say how much each query looks at each key.
+
+    Parameters
+    ----------
+    q : Tensor, floating, shape (…, query, dim)
+        Queries.
+    k : Tensor, floating, shape (…, key, dim)
+        Keys.
+    blocked : Tensor, bool, broadcastable to (…, query, key), optional
+        True where the query may not look.
+    bias : Tensor, floating, broadcastable to (…, query, key), optional
+        Added to the scores before the softmax.
+    scale : float, optional
+        Multiplies the dot products; ``1 / sqrt(dim)`` if not given.
+
+    Returns
+    -------
+    Tensor, shape (…, query, key)
+        Rows sum to 1; exactly 0 where blocked; a query that sees no key gives zeros.
+
+    Raises
+    ------
+    ValueError
+        If a shape, dtype or device does not fit; the message says which and how to mend it.
+
+    Notes
+    -----
+    Source: Vaswani et al., "Attention is all you need", 2017; the paper, §2.1 and §4.2.
+
+    Examples
+    --------
+    >>> x = torch.zeros(2, 4)
+    >>> attention_weights(x, x, generate_causal_mask(2)).tolist()
+    [[1.0, 0.0], [0.5, 0.5]]
+    """
+    _check_queries_and_keys(q, k)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    scores = q @ k.transpose(-2, -1) * scale  # (…, query, key)
+    if bias is not None:
+        scores = scores + check_fits("bias", check_floating("bias", bias), scores)
+    return masked_softmax(scores, blocked)
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    blocked: Tensor | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Average the values of the keys that each query may look at.
+
+    Parameters
+    ----------
+    q : Tensor, floating, shape (…, query, dim)
+        Queries.
+    k : Tensor, floating, shape (…, key, dim)
+        Keys.
+    v : Tensor, floating, shape (…, key, value_dim)
+        Values, one per key.
+    blocked : Tensor, bool, broadcastable to (…, query, key), optional
+        True where the query may not look.
+    bias : Tensor, floating, broadcastable to (…, query, key), optional
+        Added to the scores before the softmax.
+    scale : float, optional
+        Multiplies the dot products; ``1 / sqrt(dim)`` if not given.
+
+    Returns
+    -------
+    output : Tensor, shape (…, query, value_dim)
+        One weighted average of values per query; zeros for a query that sees no key.
+    weights : Tensor, shape (…, query, key)
+        As :func:`attention_weights` gives them.
+
+    Raises
+    ------
+    ValueError
+        If a shape, dtype or device does not fit; the message says which and how to mend it.
+
+    Notes
+    -----
+    Source: the paper, §2.1, §4.2 and Algorithm 5 (B.3), for any number of leading axes.
+
+    Examples
+    --------
+    >>> x = torch.zeros(2, 4)
+    >>> v = torch.tensor([[2.0], [4.0]])
+    >>> output, weights = attention(x, x, v, generate_causal_mask(2))
+    >>> output.tolist()
+    [[2.0], [3.0]]
+    """
+    _check_values(q, k, v)
+    weights = attention_weights(q, k, blocked, bias, scale)
+    return weights @ v, weights
+
+
+def fused_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    blocked: Tensor | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+) -> Tensor:
+    """Compute the same output without ever showing the weights: faster, and less memory.
+
+    Parameters
+    ----------
+    q, k, v, blocked, bias, scale
+        As for :func:`attention`.
+
+    Returns
+    -------
+    Tensor, shape (…, query, value_dim)
+        The output of :func:`attention`.
+
+    Raises
+    ------
+    ValueError
+        If a shape, dtype or device does not fit; the message says which and how to mend it.
+
+    Notes
+    -----
+    ``scaled_dot_product_attention`` wants the opposite mask, True where *allowed*; the
+    crossing happens here, once. Its ``is_causal=True`` is never used: it is aligned upper
+    left, which is wrong behind a cache.
+
+    Examples
+    --------
+    >>> x = torch.zeros(2, 4)
+    >>> v = torch.tensor([[2.0], [4.0]])
+    >>> fused_attention(x, x, v, generate_causal_mask(2)).tolist()
+    [[2.0], [3.0]]
+    """
+    _check_queries_and_keys(q, k)
+    _check_values(q, k, v)
+    scores_like = q.new_empty(
+        ()
+    ).expand(  # a shape to check against, no memory
+        *torch.broadcast_shapes(q.shape[:-2], k.shape[:-2]), q.shape[-2], k.shape[-2]
+    )
+    mask = None
+    if blocked is not None:
+        mask = to_allowed(check_blocked(blocked, scores_like))
+    if bias is not None:
+        mask = check_fits("bias", check_floating("bias", bias), scores_like).to(q.dtype)
+        if blocked is not None:
+            mask = mask + to_additive(blocked, q.dtype)
+    lead = torch.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    q, k, v = (x.expand(*lead, *x.shape[-2:]) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+
+
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """Cut the last axis into heads and bring them before the sequence.
+
+    Parameters
+    ----------
+    x : Tensor, shape (…, length, num_heads · dim)
+        One vector per token.
+    num_heads : int
+        Heads, at least 1; must divide the last axis.
+
+    Returns
+    -------
+    Tensor, shape (…, head, length, dim)
+        One shorter vector per head and token.
+
+    Raises
+    ------
+    ValueError
+        If ``num_heads`` does not divide the last axis, or there is no sequence axis.
+
+    Examples
+    --------
+    >>> split_heads(torch.arange(6.0).reshape(1, 6), num_heads=3).tolist()
+    [[[0.0, 1.0]], [[2.0, 3.0]], [[4.0, 5.0]]]
+    """
+    num_heads = check_size("num_heads", num_heads)
+    if x.ndim < 2 or x.shape[-1] % num_heads:
+        raise ValueError(
+            f"x of shape {tuple(x.shape)} cannot be cut into {num_heads} heads; its shape must "
+            "be (…, length, d_model) with d_model a multiple of num_heads"
+        )
+    return x.unflatten(-1, (num_heads, -1)).transpose(-3, -2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """Put the heads of each token side by side again: undo :func:`split_heads`.
+
+    Parameters
+    ----------
+    x : Tensor, shape (…, head, length, dim)
+        One vector per head and token.
+
+    Returns
+    -------
+    Tensor, shape (…, length, head · dim)
+        One vector per token.
+
+    Raises
+    ------
+    ValueError
+        If ``x`` has fewer than three axes.
+
+    Notes
+    -----
+    The heads are transposed behind the sequence first; a plain reshape would mix
+    different positions, the future among them.
+
+    Examples
+    --------
+    >>> merge_heads(split_heads(torch.arange(6.0).reshape(1, 6), num_heads=3)).tolist()
+    [[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]]
+    """
+    if x.ndim < 3:
+        raise ValueError(f"x must have shape (…, head, length, dim), got {tuple(x.shape)}")
+    return x.transpose(-3, -2).flatten(-2)
+
+
+class MultiHeadAttention(nn.Module):
+    """Let several heads look in parallel, each through a projection of its own.
+
+    Parameters
+    ----------
+    d_model : int
+        Size of a token's vector; a multiple of ``num_heads``.
+    num_heads : int
+        Heads, at least 1.
+    bias : bool, default True
+        Whether the four projections add a constant.
+    dropout : float, default 0.0
+        Share of the weights dropped in training, 0 to below 1.
+
+    Raises
+    ------
+    ValueError
+        If ``num_heads`` does not divide ``d_model``, or a number is out of range.
+
+    Notes
+    -----
+    Source: Vaswani et al., 2017, section 3.2.2.
+
+    Examples
+    --------
+    >>> layer = MultiHeadAttention(d_model=6, num_heads=3)
+    >>> output, weights = layer(torch.zeros(2, 5, 6), blocked=generate_causal_mask(5))
+    >>> tuple(output.shape), tuple(weights.shape)
+    ((2, 5, 6), (2, 3, 5, 5))
+    """
+
+    def __init__(self, d_model: int, num_heads: int, *, bias: bool = True, dropout: float = 0.0):
+        super().__init__()
+        d_model, num_heads = _check_heads(d_model, num_heads)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, got {dropout!r}")
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.query_projection = nn.Linear(d_model, d_model, bias=bias)
+        self.key_projection = nn.Linear(d_model, d_model, bias=bias)
+        self.value_projection = nn.Linear(d_model, d_model, bias=bias)
+        self.output_projection = nn.Linear(d_model, d_model, bias=bias)
+
+    @classmethod
+    def from_torch(cls, module: nn.MultiheadAttention) -> "MultiHeadAttention":
+        """Take over the weights of PyTorch's own layer.
+
+        Parameters
+        ----------
+        module : nn.MultiheadAttention
+            With keys and values of the queries' size, without ``add_bias_kv`` and
+            ``add_zero_attn``.
+
+        Returns
+        -------
+        MultiHeadAttention
+            The same function, on the same device, in the same mode, with weights of its own.
+
+        Raises
+        ------
+        ValueError
+            If ``module`` uses an option that has no counterpart here.
+
+        Examples
+        --------
+        >>> layer = MultiHeadAttention.from_torch(nn.MultiheadAttention(6, 3))
+        >>> layer.num_heads
+        3
+        """
+        packed = module.in_proj_weight
+        if packed is None or module.bias_k is not None or module.add_zero_attn:
+            raise ValueError(
+                "from_torch needs keys and values of the queries' size (no kdim, vdim), no "
+                "add_bias_kv and no add_zero_attn"
+            )
+        layer = cls(
+            module.embed_dim,
+            module.num_heads,
+            bias=module.in_proj_bias is not None,
+            dropout=module.dropout,
+        ).to(device=packed.device, dtype=packed.dtype)
+        projections = (layer.query_projection, layer.key_projection, layer.value_projection)
+        with torch.no_grad():
+            for projection, weight in zip(projections, packed.chunk(3), strict=True):
+                projection.weight.copy_(weight)
+            layer.output_projection.weight.copy_(module.out_proj.weight)
+            if module.in_proj_bias is not None:
+                for projection, part in zip(projections, module.in_proj_bias.chunk(3), strict=True):
+                    projection.bias.copy_(part)
+                layer.output_projection.bias.copy_(module.out_proj.bias)
+        return layer.train(module.training)
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        *,
+        blocked: Tensor | None = None,
+        bias: Tensor | None = None,
+        need_weights: bool = True,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Look from the tokens of ``x`` at the tokens of ``context``.
+
+        Parameters
+        ----------
+        x : Tensor, floating, shape (batch, query, d_model)
+            Who looks.
+        context : Tensor, floating, shape (batch, key, d_model), optional
+            Who is looked at; ``x`` itself if not given.
+        blocked : Tensor, bool, broadcastable to (batch, head, query, key), optional
+            True where the query may not look. Nothing is blocked unless you say so.
+        bias : Tensor, floating, broadcastable to (batch, head, query, key), optional
+            Added to the scores before the softmax.
+        need_weights : bool, default True
+            False takes the fused path, which is faster and shows no weights.
+
+        Returns
+        -------
+        output : Tensor, shape (batch, query, d_model)
+            One vector per query.
+        weights : Tensor, shape (batch, head, query, key), or None
+            Before dropout, so that rows sum to 1 in training too (those of
+            ``nn.MultiheadAttention`` do not).
+
+        Raises
+        ------
+        ValueError
+            If a shape, dtype or device does not fit.
+
+        Examples
+        --------
+        >>> layer = MultiHeadAttention(d_model=4, num_heads=1)
+        >>> layer(torch.zeros(1, 2, 4), need_weights=False)[1] is None
+        True
+        """
+        context = x if context is None else context
+        self._check_tokens("x", x)
+        self._check_tokens("context", context)
+        q = split_heads(self.query_projection(x), self.num_heads)  # (batch, head, query, dim)
+        k = split_heads(self.key_projection(context), self.num_heads)
+        v = split_heads(self.value_projection(context), self.num_heads)
+        dropped = self.dropout if self.training else 0.0
+        if need_weights or dropped:
+            weights = attention_weights(q, k, blocked, bias)
+            heads = F.dropout(weights, dropped) @ v if dropped else weights @ v
+        else:
+            weights = None
+            heads = fused_attention(q, k, v, blocked, bias)
+        output = self.output_projection(merge_heads(heads))
+        return output, weights if need_weights else None
+
+    def _check_tokens(self, name: str, tokens: Tensor) -> None:
+        check_floating(name, tokens)
+        d_model = self.query_projection.in_features
+        if tokens.ndim != 3 or tokens.shape[-1] != d_model:
+            raise ValueError(
+                f"{name} must have shape (batch, length, {d_model}), got {tuple(tokens.shape)}"
+            )
+        check_same_device(name, tokens, "the layer", self.query_projection.weight)
+
+
+class CausalAttention(nn.Module):
+    """Wrap ``nn.MultiheadAttention`` so that no position sees a later one (B.6).
+
+    Parameters
+    ----------
+    d_model : int
+        Size of a token's vector; a multiple of ``num_heads``.
+    num_heads : int
+        Heads, at least 1.
+
+    Raises
+    ------
+    ValueError
+        If ``num_heads`` does not divide ``d_model``, or a number is out of range.
+
+    Notes
+    -----
+    Source: the paper, B.6. ``attn_mask`` is True where blocked, like every mask here.
+
+    Examples
+    --------
+    >>> output, weights = CausalAttention(64, 4)(torch.zeros(2, 5, 64))
+    >>> tuple(output.shape), tuple(weights.shape)
+    ((2, 5, 64), (2, 5, 5))
+    """
+
+    def __init__(self, d_model: int, num_heads: int):
+        super().__init__()
+        d_model, num_heads = _check_heads(d_model, num_heads)
+        self.attn = nn.MultiheadAttention(d_model, num_heads, batch_first=True)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Look from every token at itself and the tokens before it.
+
+        Parameters
+        ----------
+        x : Tensor, floating, shape (batch, length, d_model)
+            One vector per token.
+
+        Returns
+        -------
+        output : Tensor, shape (batch, length, d_model)
+            One vector per token.
+        weights : Tensor, shape (batch, query, key)
+            Averaged over the heads, as ``nn.MultiheadAttention`` does by default.
+
+        Raises
+        ------
+        ValueError
+            If ``x`` does not have this shape.
+
+        Examples
+        --------
+        >>> CausalAttention(4, 2)(torch.zeros(1, 1, 4))[1].tolist()
+        [[[1.0]]]
+        """
+        check_floating("x", x)
+        if x.ndim != 3 or x.shape[-1] != self.attn.embed_dim:
+            raise ValueError(
+                f"x must have shape (batch, length, {self.attn.embed_dim}), got {tuple(x.shape)}"
+            )
+        T = x.shape[1]
+        mask = generate_causal_mask(T, x.device)
+        out, weights = self.attn(x, x, x, attn_mask=mask)
+        return out, weights
+
+
+def demo() -> None:
+    """Print the shapes of the paper's complete example (B.8).
+
+    Examples
+    --------
+    >>> demo()
+    Output:  (2, 5, 64)
+    Weights: (2, 5, 5)
+    """
+    B, T, D, H = 2, 5, 64, 4
+    x = torch.randn(B, T, D, generator=torch.Generator().manual_seed(0))
+    out, w = CausalAttention(D, H)(x)
+    print("Output: ", tuple(out.shape))
+    print("Weights:", tuple(w.shape))
+
+
+def _check_heads(d_model: int, num_heads: int) -> tuple[int, int]:
+    d_model, num_heads = check_size("d_model", d_model), check_size("num_heads", num_heads)
+    if d_model % num_heads:
+        raise ValueError(
+            f"d_model={d_model} is no multiple of num_heads={num_heads}; every head needs the "
+            "same whole number of dimensions"
+        )
+    return d_model, num_heads
+
+
+def _check_queries_and_keys(q: Tensor, k: Tensor) -> None:
+    for name, tensor in (("q", q), ("k", k)):
+        check_floating(name, tensor)
+        if tensor.ndim < 2 or 0 in tensor.shape:
+            raise ValueError(
+                f"{name} must have shape (…, length, dim) with no empty axis, got "
+                f"{tuple(tensor.shape)}"
+            )
+    check_same_device("k", k, "q", q)
+    if q.shape[-1] != k.shape[-1] or q.dtype != k.dtype:
+        raise ValueError(
+            f"q and k must agree in dim and dtype, got {tuple(q.shape)} {q.dtype} and "
+            f"{tuple(k.shape)} {k.dtype}"
+        )
+    _check_leading("q", q, "k", k)
+
+
+def _check_values(q: Tensor, k: Tensor, v: Tensor) -> None:
+    check_floating("v", v)
+    check_same_device("v", v, "k", k)
+    if v.ndim < 2 or v.shape[-2] != k.shape[-2] or v.dtype != k.dtype:
+        raise ValueError(
+            f"v must have one value per key in the keys' dtype, got {tuple(v.shape)} {v.dtype} "
+            f"for k {tuple(k.shape)} {k.dtype}"
+        )
+    _check_leading("k", k, "v", v)
+    _check_leading("q", q, "v", v)
+
+
+def _check_leading(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+    try:
+        torch.broadcast_shapes(tensor.shape[:-2], other.shape[:-2])
+    except RuntimeError:
+        raise ValueError(
+            f"{name} and {other_name} must agree in (batch, head), got {tuple(tensor.shape)} and "
+            f"{tuple(other.shape)}; did you forget to split or transpose the heads?"
+        ) from None
+
+
+if __name__ == "__main__":
+    demo()

@@ -1,0 +1,274 @@
+"""What was needed, what came, and how to mend it: the checks of what a caller hands in.
+
+Each returns what it was given when that is fine and raises a ``ValueError`` when not.
+"""
+
+import operator
+
+import torch
+from torch import Tensor
+
+
+def check_boolean(name: str, mask: Tensor) -> Tensor:
+    """Return the mask if it is a boolean tensor, else say how to mend it.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls it.
+    mask : Tensor
+        What came.
+
+    Returns
+    -------
+    Tensor
+        The same tensor.
+
+    Raises
+    ------
+    ValueError
+        If ``mask`` is not a boolean tensor.
+
+    Examples
+    --------
+    >>> check_boolean("blocked", torch.tensor([True])).tolist()
+    [True]
+    """
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        raise ValueError(
+            f"{name} must be a boolean tensor, got {describe(mask)}; a 0/1 mask becomes one with "
+            ".bool(), a 0/−∞ matrix with from_additive"
+        )
+    return mask
+
+
+def check_size(name: str, size: int, minimum: int = 1) -> int:
+    """Return the size as an int if it is large enough, else say what was needed.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls it.
+    size : int
+        What came; integers of NumPy count as integers, booleans do not.
+    minimum : int, default 1
+        The smallest size that makes sense.
+
+    Returns
+    -------
+    int
+        The size.
+
+    Raises
+    ------
+    ValueError
+        If ``size`` is no integer or below ``minimum``.
+
+    Examples
+    --------
+    >>> check_size("T", 4)
+    4
+    """
+    try:
+        whole = operator.index(size)
+    except TypeError:
+        whole = None
+    if whole is None or isinstance(size, bool) or whole < minimum:
+        raise ValueError(f"{name} must be an integer of at least {minimum}, got {size!r}")
+    return whole
+
+
+def check_floating(name: str, tensor: Tensor) -> Tensor:
+    """Return the tensor if its dtype is floating, else say how to mend it.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls it.
+    tensor : Tensor
+        What came.
+
+    Returns
+    -------
+    Tensor
+        The same tensor.
+
+    Raises
+    ------
+    ValueError
+        If ``tensor`` is not a floating tensor.
+
+    Examples
+    --------
+    >>> check_floating("scores", torch.zeros(2)).tolist()
+    [0.0, 0.0]
+    """
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+        raise ValueError(
+            f"{name} must be a floating tensor, got {describe(tensor)}; a tensor of integers "
+            "becomes one with .float(), a list with torch.tensor([…], dtype=torch.float32)"
+        )
+    return tensor
+
+
+def check_axis(name: str, tensor: Tensor, dim: int) -> Tensor:
+    """Return the tensor if it has the axis, with at least one entry along it.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls it.
+    tensor : Tensor
+        What came.
+    dim : int
+        The axis; negative counts from the end.
+
+    Returns
+    -------
+    Tensor
+        The same tensor.
+
+    Raises
+    ------
+    ValueError
+        If the axis does not exist or is empty.
+
+    Examples
+    --------
+    >>> check_axis("scores", torch.zeros(2, 3), -1).shape[-1]
+    3
+    """
+    shape = tuple(tensor.shape)
+    if not -len(shape) <= dim < len(shape):
+        raise ValueError(
+            f"dim={dim} does not exist in {name} of shape {shape}; the keys are usually the "
+            "last axis, dim=-1"
+        )
+    if shape[dim] == 0:
+        raise ValueError(f"{name} of shape {shape} is empty along dim={dim}; give at least one key")
+    return tensor
+
+
+def check_blocked(blocked: Tensor, scores: Tensor) -> Tensor:
+    """Return the mask if it fits the scores, else say how to mend it.
+
+    Parameters
+    ----------
+    blocked : Tensor, bool
+        The mask that came.
+    scores : Tensor, shape (…, query, key)
+        What it is meant for.
+
+    Returns
+    -------
+    Tensor
+        The same mask.
+
+    Raises
+    ------
+    ValueError
+        If ``blocked`` is not boolean, lives on another device, or does not broadcast to
+        the shape of ``scores``.
+
+    Examples
+    --------
+    >>> check_blocked(torch.tensor([True, False]), torch.zeros(3, 2)).tolist()
+    [True, False]
+    """
+    return check_fits("blocked", check_boolean("blocked", blocked), scores)
+
+
+def check_fits(name: str, tensor: Tensor, scores: Tensor) -> Tensor:
+    """Return the tensor if it broadcasts to the scores without enlarging them.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls it.
+    tensor : Tensor
+        A mask or a bias.
+    scores : Tensor, shape (…, query, key)
+        What it is meant for.
+
+    Returns
+    -------
+    Tensor
+        The same tensor.
+
+    Raises
+    ------
+    ValueError
+        If ``tensor`` lives on another device or does not broadcast to the shape of
+        ``scores``.
+
+    Examples
+    --------
+    >>> check_fits("bias", torch.zeros(2), torch.zeros(3, 2)).shape[0]
+    2
+    """
+    check_same_device(name, tensor, "the scores", scores)
+    try:
+        fits = torch.broadcast_shapes(tensor.shape, scores.shape) == scores.shape
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{name} has shape {tuple(tensor.shape)} and does not broadcast to the scores' "
+            f"{tuple(scores.shape)}; its last two axes are (query, key), axes before them "
+            "(batch, head)"
+        )
+    return tensor
+
+
+def check_same_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> Tensor:
+    """Return the tensor if it lives where the other one does.
+
+    Parameters
+    ----------
+    name, other_name : str
+        What the caller calls them.
+    tensor, other : Tensor
+        What came, and what it must be beside.
+
+    Returns
+    -------
+    Tensor
+        The same tensor.
+
+    Raises
+    ------
+    ValueError
+        If the devices differ.
+
+    Examples
+    --------
+    >>> check_same_device("k", torch.zeros(2), "q", torch.zeros(2)).shape[0]
+    2
+    """
+    if tensor.device != other.device:
+        raise ValueError(
+            f"{name} lives on {tensor.device}, {other_name} on {other.device}; move it with "
+            f'{name}.to("{other.device}")'
+        )
+    return tensor
+
+
+def describe(value: object) -> str:
+    """Name what came in an error message: a tensor's dtype, or the type of anything else.
+
+    Parameters
+    ----------
+    value : object
+        What came.
+
+    Returns
+    -------
+    str
+        A few words.
+
+    Examples
+    --------
+    >>> describe(torch.zeros(2)), describe([0.0])
+    ('a torch.float32 tensor', 'list')
+    """
+    return f"a {value.dtype} tensor" if isinstance(value, Tensor) else type(value).__name__

@@ -1,0 +1,367 @@
+"""Who may look at whom: boolean masks, True where attention is blocked.
+
+Rows are queries (who looks), columns are keys (who is looked at). All masks here
+combine with ``|`` (blocked by either) and broadcast against
+``(batch, head, query, key)``.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from causal_lab.checks import check_boolean, check_size, describe
+
+
+def algorithm_4_causal_mask(T: int) -> Tensor:
+    """Build the causal logit mask entry by entry, as the paper writes it.
+
+    Two plain loops, slow on purpose: this is the reference that the fast versions are
+    compared with.
+
+    Parameters
+    ----------
+    T : int
+        Number of tokens, at least 1.
+
+    Returns
+    -------
+    Tensor, float32, shape (query, key) = (T, T)
+        0 where ``key <= query``, −∞ above the diagonal.
+
+    Raises
+    ------
+    ValueError
+        If ``T`` is not an integer of at least 1.
+
+    Notes
+    -----
+    Source: the paper's Algorithm 4 (B.2).
+
+    Examples
+    --------
+    >>> algorithm_4_causal_mask(3).tolist()
+    [[0.0, -inf, -inf], [0.0, 0.0, -inf], [0.0, 0.0, 0.0]]
+    """
+    T = check_size("T", T)
+    M = torch.empty(T, T)
+    for i in range(1, T + 1):  # the paper counts from 1
+        for j in range(1, T + 1):
+            if j <= i:
+                M[i - 1, j - 1] = 0.0
+            else:
+                M[i - 1, j - 1] = float("-inf")
+    return M
+
+
+def generate_causal_mask(T: int, device: torch.device | str | None = None) -> Tensor:
+    """Block every key that comes after its query (B.4).
+
+    Parameters
+    ----------
+    T : int
+        Number of tokens, at least 1.
+    device : torch.device or str, optional
+        Where the mask is made; the default device if not given.
+
+    Returns
+    -------
+    Tensor, bool, shape (query, key) = (T, T)
+        True where the query may not look: strictly above the diagonal.
+
+    Raises
+    ------
+    ValueError
+        If ``T`` is not an integer of at least 1.
+
+    Notes
+    -----
+    Source: the paper, B.4 and §4.1.
+
+    Examples
+    --------
+    >>> generate_causal_mask(4).int().tolist()
+    [[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
+    """
+    T = check_size("T", T)
+    return torch.ones(T, T, dtype=torch.bool, device=device).triu(diagonal=1)
+
+
+def generate_causal_logit_mask(
+    T: int, device: torch.device | str | None = None, *, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Make the matrix M that is added to the scores: 0 or −∞ (B.5).
+
+    Parameters
+    ----------
+    T : int
+        Number of tokens, at least 1.
+    device : torch.device or str, optional
+        Where the mask is made; the default device if not given.
+    dtype : torch.dtype, default float32
+        A floating dtype, the same as that of the scores.
+
+    Returns
+    -------
+    Tensor, shape (query, key) = (T, T)
+        0 where the query may look, −∞ where it may not.
+
+    Raises
+    ------
+    ValueError
+        If ``T`` is not an integer of at least 1, or ``dtype`` is not floating.
+
+    Notes
+    -----
+    Source: the paper, B.5 and §4.1. The paper's text says "a large negative value", its
+    code says −∞; only −∞ gives a weight of exactly 0 for every score.
+
+    Examples
+    --------
+    >>> generate_causal_logit_mask(2).tolist()
+    [[0.0, -inf], [0.0, 0.0]]
+    """
+    return to_additive(generate_causal_mask(T, device), dtype)
+
+
+def generate_incremental_mask(
+    past_len: int, current_len: int, device: torch.device | str | None = None
+) -> Tensor:
+    """Block the future for a chunk of new tokens behind a KV cache (B.7).
+
+    Query ``i`` of the chunk stands at position ``past_len + i``, so the rectangle is
+    aligned at its lower right corner.
+
+    Parameters
+    ----------
+    past_len : int
+        Tokens already cached; 0 gives the square causal mask.
+    current_len : int
+        New tokens in this chunk, at least 1.
+    device : torch.device or str, optional
+        Where the mask is made; the default device if not given.
+
+    Returns
+    -------
+    Tensor, bool, shape (query, key) = (current_len, past_len + current_len)
+        True where the query may not look.
+
+    Raises
+    ------
+    ValueError
+        If ``past_len`` is negative, ``current_len`` below 1, or either is no integer.
+
+    Notes
+    -----
+    Source: the paper, B.7.
+
+    Examples
+    --------
+    >>> generate_incremental_mask(2, 2).int().tolist()
+    [[0, 0, 0, 1], [0, 0, 0, 0]]
+    """
+    past_len = check_size("past_len", past_len, minimum=0)
+    current_len = check_size("current_len", current_len)
+    everywhere = torch.ones(current_len, past_len + current_len, dtype=torch.bool, device=device)
+    return everywhere.triu(diagonal=1 + past_len)
+
+
+def generate_padding_mask(
+    lengths: Tensor | Sequence[int],
+    max_len: int | None = None,
+    *,
+    side: str = "right",
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Block the padding of a batch of sequences of different lengths.
+
+    Parameters
+    ----------
+    lengths : Tensor or sequence of int, shape (batch,)
+        Real tokens in each sequence, 0 to ``max_len``.
+    max_len : int, optional
+        Padded length; the longest sequence if not given.
+    side : {"right", "left"}, default "right"
+        Where the padding stands: behind the tokens or before them.
+    device : torch.device or str, optional
+        Where the mask is made; the device of ``lengths`` if not given.
+
+    Returns
+    -------
+    Tensor, bool, shape (batch, head, query, key) = (batch, 1, 1, max_len)
+        True on padding. The two axes of length 1 make
+        ``generate_causal_mask(T) | padding`` mean what it says: without them the batch
+        axis would be taken for the query axis. ``nn.MultiheadAttention`` wants
+        ``key_padding_mask=padding[:, 0, 0]``.
+
+    Raises
+    ------
+    ValueError
+        If ``lengths`` is empty, not a row of integers, or out of range, or ``side`` is
+        neither "left" nor "right".
+
+    Examples
+    --------
+    >>> generate_padding_mask([3, 1])[:, 0, 0].int().tolist()
+    [[0, 0, 0], [0, 1, 1]]
+    >>> generate_padding_mask([3, 1], side="left")[:, 0, 0].int().tolist()
+    [[0, 0, 0], [1, 1, 0]]
+    """
+    if side not in ("left", "right"):
+        raise ValueError(f'side must be "left" or "right", got {side!r}')
+    try:
+        lengths = torch.as_tensor(lengths, device=device)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"lengths must be a row of integers: {error}") from error
+    if lengths.ndim != 1 or lengths.numel() == 0 or not _is_integer(lengths.dtype):
+        raise ValueError(
+            "lengths must be a non-empty row of integers, one per sequence, got shape "
+            f"{tuple(lengths.shape)} and dtype {lengths.dtype}"
+        )
+    longest = int(lengths.max())
+    max_len = check_size("max_len", max(longest, 1) if max_len is None else max_len)
+    if int(lengths.min()) < 0 or longest > max_len:
+        raise ValueError(
+            f"every length must lie between 0 and max_len={max_len}, got "
+            f"{lengths.tolist()}; give a larger max_len or cut the sequences"
+        )
+    position = torch.arange(max_len, device=lengths.device)
+    real = lengths[:, None]
+    blocked = position >= real if side == "right" else position < max_len - real
+    return blocked[:, None, None, :]
+
+
+def to_allowed(blocked: Tensor) -> Tensor:
+    """Cross over to the opposite convention: True where attention is allowed.
+
+    ``scaled_dot_product_attention``, FlexAttention and Hugging Face mean this one.
+
+    Parameters
+    ----------
+    blocked : Tensor, bool, any shape
+        True where attention is blocked.
+
+    Returns
+    -------
+    Tensor, bool, same shape
+        True where attention is allowed.
+
+    Raises
+    ------
+    ValueError
+        If ``blocked`` is not boolean.
+
+    Examples
+    --------
+    >>> to_allowed(generate_causal_mask(2)).int().tolist()
+    [[1, 0], [1, 1]]
+    """
+    return ~check_boolean("blocked", blocked)
+
+
+def from_allowed(allowed: Tensor) -> Tensor:
+    """Come back from the opposite convention: True where attention is blocked.
+
+    Parameters
+    ----------
+    allowed : Tensor, bool, any shape
+        True where attention is allowed.
+
+    Returns
+    -------
+    Tensor, bool, same shape
+        True where attention is blocked.
+
+    Raises
+    ------
+    ValueError
+        If ``allowed`` is not boolean.
+
+    Examples
+    --------
+    >>> from_allowed(torch.ones(2, 2).tril().bool()).int().tolist()
+    [[0, 1], [0, 0]]
+    """
+    return ~check_boolean("allowed", allowed)
+
+
+def to_additive(blocked: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Turn a boolean mask into the matrix that is added to the scores.
+
+    Parameters
+    ----------
+    blocked : Tensor, bool, any shape
+        True where attention is blocked.
+    dtype : torch.dtype, default float32
+        A floating dtype, the same as that of the scores.
+
+    Returns
+    -------
+    Tensor, same shape
+        −∞ where blocked, 0 elsewhere.
+
+    Raises
+    ------
+    ValueError
+        If ``blocked`` is not boolean, or ``dtype`` is not floating.
+
+    Notes
+    -----
+    Filled, not multiplied: 0 · −∞ is NaN. Source: the paper, B.5.
+
+    Examples
+    --------
+    >>> to_additive(torch.tensor([False, True])).tolist()
+    [0.0, -inf]
+    """
+    check_boolean("blocked", blocked)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(
+            f"dtype must be a floating dtype such as torch.float32, because −∞ must fit "
+            f"into it; got {dtype}"
+        )
+    zeros = torch.zeros(blocked.shape, dtype=dtype, device=blocked.device)
+    return zeros.masked_fill(blocked, float("-inf"))
+
+
+def from_additive(additive: Tensor) -> Tensor:
+    """Read a 0/−∞ matrix back as a boolean mask.
+
+    Parameters
+    ----------
+    additive : Tensor, floating, any shape
+        0 where allowed, −∞ where blocked.
+
+    Returns
+    -------
+    Tensor, bool, same shape
+        True where blocked.
+
+    Raises
+    ------
+    ValueError
+        If ``additive`` is not floating or holds anything but 0 and −∞: a finite fill such
+        as −1e9 is a very large bias, not a mask, and a position bias is no mask at all.
+
+    Examples
+    --------
+    >>> from_additive(generate_causal_logit_mask(2)).int().tolist()
+    [[0, 1], [0, 0]]
+    """
+    if not isinstance(additive, Tensor) or not additive.is_floating_point():
+        raise ValueError(
+            f"additive must be a floating tensor of 0 and −∞, got {describe(additive)}; a boolean "
+            "mask is read by from_allowed, or is already what you want"
+        )
+    blocked = additive == float("-inf")
+    strange = additive[~blocked & (additive != 0)]
+    if strange.numel():
+        raise ValueError(
+            f"additive must hold 0 and −∞ only, found {strange[0].item():g}; replace a finite "
+            "fill by −∞, and pass a bias as bias"
+        )
+    return blocked
+
+
+def _is_integer(dtype: torch.dtype) -> bool:
+    return dtype != torch.bool and not dtype.is_floating_point and not dtype.is_complex

@@ -1,0 +1,286 @@
+"""How scores become weights: five softmaxes, and how peaked a row is.
+
+All of them work along ``dim``, by default the last axis: the keys of one query. The
+names say what each one adds: ``naive`` is the formula, ``stable`` survives large scores,
+``masked`` survives a row that sees nothing, ``online`` reads every score only once.
+"""
+
+import torch
+from torch import Tensor
+
+from causal_lab.checks import check_axis, check_blocked, check_floating
+
+
+def naive_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) -> Tensor:
+    """Take the formula at its word: exponentiate, then divide by the sum.
+
+    Large scores overflow: from about 89 in float32, 12 in float16, the result is NaN.
+
+    Parameters
+    ----------
+    scores : Tensor, floating, any shape
+        One score per key; −∞ means weight 0.
+    dim : int, default -1
+        The axis along which the weights sum to 1.
+    temperature : float, default 1.0
+        Divides the scores; below 1 sharpens, above 1 flattens.
+
+    Returns
+    -------
+    Tensor, same shape and dtype
+        Weights.
+
+    Raises
+    ------
+    ValueError
+        If ``scores`` is not floating, ``dim`` does not exist, or ``temperature`` is not a
+        positive number.
+
+    Notes
+    -----
+    Source: the paper, §3.1.
+
+    Examples
+    --------
+    >>> naive_softmax(torch.tensor([0.0, 0.0])).tolist()
+    [0.5, 0.5]
+    >>> naive_softmax(torch.tensor([0.0, 100.0])).tolist()
+    [0.0, nan]
+    """
+    exponentials = torch.exp(_heated(scores, dim, temperature))
+    return exponentials / exponentials.sum(dim, keepdim=True)
+
+
+def stable_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) -> Tensor:
+    """Subtract the largest score of the row first: same weights, no overflow.
+
+    Parameters
+    ----------
+    scores : Tensor, floating, any shape
+        One score per key; −∞ means weight 0. A row of nothing but −∞ gives NaN, as
+        ``torch.softmax`` does; see :func:`masked_softmax`.
+    dim : int, default -1
+        The axis along which the weights sum to 1.
+    temperature : float, default 1.0
+        Divides the scores; below 1 sharpens, above 1 flattens.
+
+    Returns
+    -------
+    Tensor, same shape and dtype
+        Weights.
+
+    Raises
+    ------
+    ValueError
+        If ``scores`` is not floating, ``dim`` does not exist, or ``temperature`` is not a
+        positive number.
+
+    Notes
+    -----
+    Source: the paper, §3.3, made precise: it is the shift that avoids overflow, not −∞.
+
+    Examples
+    --------
+    >>> stable_softmax(torch.tensor([1000.0, 1000.0])).tolist()
+    [0.5, 0.5]
+    """
+    heated = _heated(scores, dim, temperature)
+    exponentials = torch.exp(heated - heated.amax(dim, keepdim=True))
+    return exponentials / exponentials.sum(dim, keepdim=True)
+
+
+def masked_softmax(
+    scores: Tensor,
+    blocked: Tensor | None = None,
+    *,
+    dim: int = -1,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Share the weight among the keys that are not blocked; a row without any gives zeros.
+
+    Parameters
+    ----------
+    scores : Tensor, floating, any shape
+        One score per key. What stands under a blocked key, even NaN, does not matter.
+    blocked : Tensor, bool, broadcastable to the shape of ``scores``, optional
+        True where the weight must be exactly 0. A score of −∞ blocks as well.
+    dim : int, default -1
+        The axis along which the weights sum to 1.
+    temperature : float, default 1.0
+        Divides the scores; below 1 sharpens, above 1 flattens.
+
+    Returns
+    -------
+    Tensor, same shape and dtype as ``scores``
+        Weights; exactly 0 where blocked. float16 and bfloat16 are computed in float32.
+
+    Raises
+    ------
+    ValueError
+        If ``scores`` is not floating, ``blocked`` is not boolean, does not broadcast or
+        lives on another device, ``dim`` does not exist, or ``temperature`` is not a
+        positive number.
+
+    Notes
+    -----
+    Source: the paper, §3.2 and §4.2. Zeros for a row that sees nothing is what
+    ``scaled_dot_product_attention`` does, forward and backward.
+
+    Examples
+    --------
+    >>> scores = torch.zeros(2, 2)
+    >>> masked_softmax(scores, torch.tensor([[False, True], [True, True]])).tolist()
+    [[1.0, 0.0], [0.0, 0.0]]
+    """
+    heated = _heated(scores, dim, temperature)
+    if scores.dtype in (torch.float16, torch.bfloat16):
+        heated = heated.float()
+    if blocked is not None:
+        heated = heated.masked_fill(check_blocked(blocked, scores), float("-inf"))
+    # A finite floor keeps −∞ − (−∞) = NaN out of rows that see nothing.
+    largest = heated.detach().amax(dim, keepdim=True).clamp(min=torch.finfo(heated.dtype).min)
+    exponentials = torch.exp(heated - largest)
+    total = exponentials.sum(dim, keepdim=True)
+    weights = exponentials / total.masked_fill(total == 0, 1.0)
+    return weights.to(scores.dtype)
+
+
+def running_max_and_sum(
+    scores: Tensor, *, dim: int = -1, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Read the scores once, left to right, keeping the largest and the sum so far.
+
+    When a larger score arrives, the old sum is rescaled to it. At every step the pair is
+    what a softmax over the scores read so far needs.
+
+    Parameters
+    ----------
+    scores : Tensor, floating, any shape
+        One score per key; −∞ means weight 0.
+    dim : int, default -1
+        The axis that is read step by step.
+    temperature : float, default 1.0
+        Divides the scores; below 1 sharpens, above 1 flattens.
+
+    Returns
+    -------
+    running_max : Tensor, same shape and dtype
+        The largest score up to and including each step.
+    running_sum : Tensor, same shape and dtype
+        The sum of ``exp(score - running_max)`` up to each step; 0 while all are −∞.
+
+    Raises
+    ------
+    ValueError
+        If ``scores`` is not floating, ``dim`` does not exist, or ``temperature`` is not a
+        positive number.
+
+    Notes
+    -----
+    Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; the
+    heart of FlashAttention (Dao et al., 2022).
+
+    Examples
+    --------
+    >>> largest, total = running_max_and_sum(torch.tensor([0.0, 0.0, 1000.0]))
+    >>> largest.tolist(), total.tolist()
+    ([0.0, 0.0, 1000.0], [1.0, 2.0, 1.0])
+    """
+    heated = _heated(scores, dim, temperature).movedim(dim, 0)
+    largest = torch.full_like(heated[0], float("-inf"))
+    total = torch.zeros_like(heated[0])
+    maxima, sums = [], []
+    for score in heated:
+        larger = torch.maximum(largest, score)
+        # Where nothing but −∞ was read, any finite number may stand in for the largest.
+        anchor = larger.masked_fill(larger == float("-inf"), 0.0)
+        total = total * torch.exp(largest - anchor) + torch.exp(score - anchor)
+        largest = larger
+        maxima.append(largest)
+        sums.append(total)
+    return torch.stack(maxima).movedim(0, dim), torch.stack(sums).movedim(0, dim)
+
+
+def online_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) -> Tensor:
+    """Softmax from one pass over the scores: the running maximum and the running sum.
+
+    Parameters
+    ----------
+    scores : Tensor, floating, any shape
+        One score per key; −∞ means weight 0, and a row of nothing but −∞ gives zeros.
+    dim : int, default -1
+        The axis along which the weights sum to 1.
+    temperature : float, default 1.0
+        Divides the scores; below 1 sharpens, above 1 flattens.
+
+    Returns
+    -------
+    Tensor, same shape and dtype
+        Weights.
+
+    Raises
+    ------
+    ValueError
+        If ``scores`` is not floating, ``dim`` does not exist, or ``temperature`` is not a
+        positive number.
+
+    Notes
+    -----
+    Source: Milakov and Gimelshein, 2018; see :func:`running_max_and_sum`.
+
+    Examples
+    --------
+    >>> online_softmax(torch.tensor([1000.0, 1000.0])).tolist()
+    [0.5, 0.5]
+    """
+    maxima, sums = running_max_and_sum(scores, dim=dim, temperature=temperature)
+    largest, total = (x.select(dim, -1).unsqueeze(dim) for x in (maxima, sums))
+    anchor = largest.masked_fill(largest == float("-inf"), 0.0)
+    return torch.exp(scores / temperature - anchor) / total.masked_fill(total == 0, 1.0)
+
+
+def entropy(weights: Tensor, *, dim: int = -1) -> Tensor:
+    """Measure how spread out a row of weights is, in nats.
+
+    Parameters
+    ----------
+    weights : Tensor, floating, any shape
+        Rows that sum to 1 (or to 0, which gives 0).
+    dim : int, default -1
+        The axis along which the weights sum to 1.
+
+    Returns
+    -------
+    Tensor, without the axis ``dim``
+        0 for a row with all its weight on one key, ln n for n equal weights. Its
+        exponential is the number of keys that the row *effectively* looks at.
+
+    Raises
+    ------
+    ValueError
+        If ``weights`` is not floating, holds a negative number, or ``dim`` does not exist.
+
+    Notes
+    -----
+    Source: Shannon, 1948; −Σ w ln w with 0 ln 0 = 0.
+
+    Examples
+    --------
+    >>> entropy(torch.tensor([[1.0, 0.0], [0.5, 0.5]])).exp().tolist()
+    [1.0, 2.0]
+    """
+    check_axis("weights", check_floating("weights", weights), dim)
+    if bool((weights < 0).any()):
+        raise ValueError("weights must not be negative; these look like scores: softmax them first")
+    return torch.special.entr(weights).sum(dim)
+
+
+def _heated(scores: Tensor, dim: int, temperature: float) -> Tensor:
+    """Check the arguments that all softmaxes share and divide by the temperature."""
+    check_axis("scores", check_floating("scores", scores), dim)
+    if not isinstance(temperature, int | float) or not 0 < temperature < float("inf"):
+        raise ValueError(
+            f"temperature must be a positive number, got {temperature!r}; for the limit of 0 "
+            "take the argmax"
+        )
+    return scores / temperature
