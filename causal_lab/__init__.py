@@ -12,6 +12,7 @@ floor   module              what it answers
 1       ``attention``       How do scores, mask, softmax and values fit together?
 0       ``masks``           Who may look at whom?
 0       ``softmax``         How do scores become weights that sum to 1?
+0       ``style``           Which colour means what?
 0       ``text``            Which words does the model read?
 0       ``runtime``         On what was this run, and would it run so again?
 -1      ``checks``          Is what came in what was needed, and if not, how to mend it?

@@ -1,0 +1,526 @@
+"""How a heatmap repaints in a few milliseconds: pictures made of palette numbers.
+
+A picture is a ``uint8`` array with one palette number per pixel. What never changes is
+drawn once; a repaint looks colours up, repeats cells to pixels and pastes them. Drawing
+the same with a plotting library costs ten times as much, which a moving slider shows.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from matplotlib import font_manager
+from PIL import Image, ImageDraw, ImageFont
+
+from causal_lab.style import (
+    ALLOWED_COLOUR,
+    BLOCKED_COLOUR,
+    FUTURE_COLOUR,
+    HATCH_COLOUR,
+    NAN_COLOUR,
+    PAST_COLOUR,
+    WEIGHT_TICKS,
+    colour_of_weight,
+    tick_positions,
+)
+
+WEIGHT_LEVELS = 200  # palette numbers 0 to 199: weights from 0 to 1
+_GREYS = 40  # then greys from black to white
+BLACK, WHITE = WEIGHT_LEVELS, WEIGHT_LEVELS + _GREYS - 1
+BLOCKED, HATCH, ALLOWED, PAST, FUTURE, NAN = range(WHITE + 1, WHITE + 7)
+
+_TITLE, _CAPTION, _COLOUR_BAR = 30, 26, 66
+_LEFT, _BOTTOM = 96, 84
+_LABEL_LENGTH = 11
+_GRID_UNTIL = 32  # more tokens than this, and grid lines would hide the cells
+
+
+def palette() -> np.ndarray:
+    """List the colours behind the palette numbers.
+
+    Returns
+    -------
+    ndarray, uint8, shape (256, 3)
+        Red, green and blue, 0 to 255.
+
+    Examples
+    --------
+    >>> palette()[WHITE].tolist()
+    [255, 255, 255]
+    """
+    colours = np.zeros((256, 3))
+    colours[:WEIGHT_LEVELS] = colour_of_weight(weight_of_level(np.arange(WEIGHT_LEVELS)))
+    colours[BLACK : WHITE + 1] = np.linspace(0, 1, _GREYS)[:, None]
+    named = (BLOCKED_COLOUR, HATCH_COLOUR, ALLOWED_COLOUR, PAST_COLOUR, FUTURE_COLOUR, NAN_COLOUR)
+    for number, colour in enumerate(named, start=BLOCKED):
+        colours[number] = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    return np.rint(colours * 255).astype(np.uint8)
+
+
+def level_of_weight(weights: np.ndarray) -> np.ndarray:
+    """Find the palette number of each weight; NaN gets a colour of its own.
+
+    Parameters
+    ----------
+    weights : ndarray, floating, any shape
+        0 to 1; what lies outside is drawn like the nearer end.
+
+    Returns
+    -------
+    ndarray, uint8, same shape
+        Evenly spaced in √weight, so that a small leak is seen.
+
+    Examples
+    --------
+    >>> level_of_weight(np.array([0.0, 0.25, 1.0])).tolist()
+    [0, 100, 199]
+    """
+    broken = np.isnan(weights)
+    root = np.sqrt(np.clip(np.where(broken, 0, weights), 0, 1))
+    levels = np.rint(root * (WEIGHT_LEVELS - 1)).astype(np.uint8)
+    levels[broken] = NAN
+    return levels
+
+
+def weight_of_level(levels: np.ndarray) -> np.ndarray:
+    """Find the weight that a palette number stands for.
+
+    Parameters
+    ----------
+    levels : ndarray, integer
+        0 to ``WEIGHT_LEVELS - 1``.
+
+    Returns
+    -------
+    ndarray, float, same shape
+        0 to 1.
+
+    Examples
+    --------
+    >>> weight_of_level(np.array([0, 199])).tolist()
+    [0.0, 1.0]
+    """
+    return (np.asarray(levels) / (WEIGHT_LEVELS - 1)) ** 2
+
+
+def encode_png(picture: np.ndarray) -> bytes:
+    """Turn palette numbers into a PNG, quickly rather than small.
+
+    Parameters
+    ----------
+    picture : ndarray, uint8, shape (height, width)
+        Palette numbers.
+
+    Returns
+    -------
+    bytes
+        A PNG file.
+
+    Examples
+    --------
+    >>> encode_png(np.full((2, 2), WHITE, dtype=np.uint8))[1:4]
+    b'PNG'
+    """
+    image = Image.fromarray(picture)
+    image.putpalette(_flat_palette())
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+@lru_cache
+def _flat_palette() -> bytes:
+    return palette().tobytes()
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What a :class:`HeatPanel` shows.
+
+    Parameters
+    ----------
+    weights : ndarray, floating, shape (query, key), or None
+        0 to 1; None paints all allowed cells in one colour.
+    blocked : ndarray, bool, shape (query, key), optional
+        Hatched where the weight is 0; a blocked cell with a weight is a leak and framed.
+    labels : sequence of str, optional
+        One per key; numbers if not given.
+    marked : int, optional
+        A query to point at.
+
+    Examples
+    --------
+    >>> Cells(weights=np.eye(2)).weights.shape
+    (2, 2)
+    """
+
+    weights: np.ndarray | None
+    blocked: np.ndarray | None = None
+    labels: Sequence[str] | None = None
+    marked: int | None = None
+
+
+@dataclass(frozen=True)
+class Bars:
+    """What a :class:`BarPanel` shows.
+
+    Parameters
+    ----------
+    heights : ndarray, floating, shape (length,)
+        0 to 1; NaN leaves a gap with a mark.
+    is_future : ndarray, bool, shape (length,)
+        Which bars take the colour of the future.
+    labels : sequence of str, optional
+        One per bar; numbers if not given.
+
+    Examples
+    --------
+    >>> Bars(np.array([0.5]), np.array([False])).heights.tolist()
+    [0.5]
+    """
+
+    heights: np.ndarray
+    is_future: np.ndarray
+    labels: Sequence[str] | None = None
+
+
+class HeatPanel:
+    """A square of cells, a row for each query and a column for each key.
+
+    Parameters
+    ----------
+    side : int, default 384
+        Width and height of the cells' area, pixels. From ``side`` tokens on, cells are
+        smaller than a pixel, and of those that share a pixel one is shown.
+    colour_bar : bool, default True
+        Whether the scale of the weights stands beside it.
+
+    Examples
+    --------
+    >>> HeatPanel(side=100).width
+    262
+    """
+
+    def __init__(self, side: int = 384, *, colour_bar: bool = True):
+        self.side = side
+        self.width = _LEFT + side + (_COLOUR_BAR if colour_bar else 12)
+        self.height = side + _BOTTOM
+        self.background = np.full((self.height, self.width), WHITE, dtype=np.uint8)
+        _write(self.background, "key (is looked at)", _LEFT + side // 2, self.height - 12)
+        _write(self.background, "query (looks)", 12, side // 2, turned=True)
+        if colour_bar:
+            self._draw_colour_bar()
+        rows, columns = np.ogrid[:side, :side]
+        self._hatching = np.where((rows + columns) % 8 < 2, HATCH, BLOCKED).astype(np.uint8)
+
+    def _draw_colour_bar(self) -> None:
+        x = _LEFT + self.side + 14
+        ramp = np.linspace(WEIGHT_LEVELS - 1, 0, self.side).astype(np.uint8)
+        self.background[: self.side, x : x + 12] = ramp[:, None]
+        for weight in WEIGHT_TICKS:
+            y = round((1 - weight**0.5) * (self.side - 1))
+            y = min(max(y, 6), self.side - 7)
+            _write(self.background, f"{weight:g}", x + 16, y, align="left")
+
+    def edges(self, length: int) -> np.ndarray:
+        """Say at which pixel each cell begins.
+
+        Parameters
+        ----------
+        length : int
+            Cells along the side.
+
+        Returns
+        -------
+        ndarray, int, shape (length + 1,)
+            The last entry is the end of the last cell.
+
+        Examples
+        --------
+        >>> HeatPanel(side=100).edges(4).tolist()
+        [0, 25, 50, 75, 100]
+        """
+        return np.ceil(np.arange(length + 1) * self.side / length).astype(int)
+
+    def paint(self, target: np.ndarray, cells: Cells) -> None:
+        """Paste the cells and the tick labels into a picture.
+
+        Parameters
+        ----------
+        target : ndarray, uint8, shape (height, width)
+            A copy of the background; changed in place.
+        cells : Cells
+            What to show.
+
+        Examples
+        --------
+        >>> panel = HeatPanel(side=100)
+        >>> picture = panel.background.copy()
+        >>> panel.paint(picture, Cells(weights=np.eye(2)))
+        >>> int(picture[20, 96 + 20]), int(picture[20, 96 + 70])
+        (199, 0)
+        """
+        shape = (cells.blocked if cells.weights is None else cells.weights).shape
+        # Which cell each pixel shows: repeating rows is cheap, repeating cells is not.
+        row_of, column_of = (np.arange(self.side) * length // self.side for length in shape)
+        if cells.weights is None:
+            levels = np.full(shape, ALLOWED, dtype=np.uint8)
+        else:
+            levels = level_of_weight(cells.weights)
+        area = np.take(np.take(levels, column_of, axis=1), row_of, axis=0)
+        inner = self._inner_frame(shape)
+        if cells.blocked is not None:
+            silent = (
+                cells.blocked if cells.weights is None else cells.blocked & (cells.weights == 0)
+            )
+            hidden = np.take(np.take(silent, column_of, axis=1), row_of, axis=0)
+            np.copyto(area, self._hatching, where=hidden)
+            leaking = cells.blocked & ~silent
+            if inner is not None and leaking.any():
+                frame = np.take(np.take(leaking, column_of, axis=1), row_of, axis=0) & inner
+                area[frame] = FUTURE
+        if max(shape) <= _GRID_UNTIL:
+            area[self.edges(shape[0])[1:-1]] = WHITE
+            area[:, self.edges(shape[1])[1:-1]] = WHITE
+        target[: self.side, _LEFT : _LEFT + self.side] = area
+        self._label(target, shape, cells)
+
+    def _inner_frame(self, shape: tuple[int, int]) -> np.ndarray | None:
+        """Mark the pixels within three of their cell's border, for cells that have room."""
+        if max(shape) > _GRID_UNTIL:
+            return None
+        near = []
+        for length in shape:
+            edges = self.edges(length)
+            line = np.zeros(self.side, dtype=bool)
+            for offset in (-3, -2, -1, 0, 1, 2, 3):
+                line[np.clip(edges + offset, 0, self.side - 1)] = True
+            near.append(line)
+        return near[0][:, None] | near[1][None, :]
+
+    def _label(self, target: np.ndarray, shape: tuple[int, int], cells: Cells) -> None:
+        row_edges, column_edges = self.edges(shape[0]), self.edges(shape[1])
+        first = shape[1] - shape[0]  # the queries are the last positions
+        for key in tick_positions(shape[1], cells.labels):
+            text = _label_of(key, cells.labels)
+            x = _LEFT + (column_edges[key] + column_edges[key + 1]) // 2
+            _write(target, text, x, self.side + 6, align="top", turned=cells.labels is not None)
+        for position in tick_positions(shape[1], cells.labels):
+            if position < first:
+                continue
+            y = (row_edges[position - first] + row_edges[position - first + 1]) // 2
+            _write(target, _label_of(position, cells.labels), _LEFT - 8, y, align="right")
+        if cells.marked is not None and first <= cells.marked < shape[1]:
+            row = cells.marked - first
+            top, bottom = row_edges[row], row_edges[row + 1]
+            left, right = _LEFT - 5, _LEFT + self.side + 4
+            target[top:bottom, left : left + 4] = BLACK
+            target[top:bottom, right - 4 : right] = BLACK
+
+
+class BarPanel:
+    """A row of bars between 0 and 1.
+
+    Parameters
+    ----------
+    width, height : int
+        Of the bars' area, pixels.
+    label : str
+        What the height means.
+
+    Examples
+    --------
+    >>> BarPanel(width=400, height=200, label="weight").height
+    284
+    """
+
+    def __init__(self, width: int = 480, height: int = 240, *, label: str = "weight"):
+        self.bar_width, self.bar_height = width, height
+        self.width, self.height = _LEFT + width + 20, height + _BOTTOM
+        self.background = np.full((self.height, self.width), WHITE, dtype=np.uint8)
+        _write(self.background, label, 12, height // 2, turned=True)
+        _write(self.background, "position", _LEFT + width // 2, self.height - 12)
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+            y = self._y_of(share)
+            self.background[y, _LEFT : _LEFT + width] = WHITE - 6
+            _write(
+                self.background, f"{share:g}", _LEFT - 8, min(max(y, 7), height - 7), align="right"
+            )
+
+    def _y_of(self, share: float) -> int:
+        return round((1 - share) * (self.bar_height - 1))
+
+    def spans(self, length: int) -> list[tuple[int, int]]:
+        """Say where each bar begins and ends.
+
+        Parameters
+        ----------
+        length : int
+            How many bars.
+
+        Returns
+        -------
+        list of (int, int)
+            Pixels from the left of the picture.
+
+        Examples
+        --------
+        >>> BarPanel(width=100).spans(2)
+        [(101, 141), (151, 191)]
+        """
+        pitch = self.bar_width / length
+        gap = pitch * 0.1
+        spans = []
+        for index in range(length):
+            start = _LEFT + round(index * pitch + gap)
+            spans.append((start, max(start + 1, _LEFT + round((index + 1) * pitch - gap))))
+        return spans
+
+    def paint(self, target: np.ndarray, bars: Bars) -> None:
+        """Paste the bars and their labels into a picture.
+
+        Parameters
+        ----------
+        target : ndarray, uint8, shape (height, width)
+            A copy of the background; changed in place.
+        bars : Bars
+            What to show.
+
+        Examples
+        --------
+        >>> panel = BarPanel(width=100, height=50)
+        >>> picture = panel.background.copy()
+        >>> panel.paint(picture, Bars(np.array([1.0, 0.0]), np.array([False, True])))
+        >>> int(picture[25, 120]) == PAST, int(picture[25, 170]) == WHITE
+        (True, True)
+        """
+        length = len(bars.heights)
+        spans = self.spans(length)
+        for (start, end), height, future in zip(spans, bars.heights, bars.is_future, strict=True):
+            if np.isnan(height):
+                target[: self.bar_height, start:end] = NAN
+            elif height > 0:
+                top = self._y_of(min(float(height), 1.0))
+                target[top : self.bar_height, start:end] = FUTURE if future else PAST
+        for index in tick_positions(length, bars.labels):
+            x = sum(spans[index]) // 2
+            turned = bars.labels is not None
+            text = _label_of(index, bars.labels)
+            _write(target, text, x, self.bar_height + 6, align="top", turned=turned)
+
+
+class Canvas:
+    """Panels side by side, each with a title, over one caption.
+
+    Parameters
+    ----------
+    panels : sequence of HeatPanel or BarPanel
+        From left to right.
+
+    Examples
+    --------
+    >>> canvas = Canvas([HeatPanel(side=100)])
+    >>> canvas.paint([Cells(np.eye(2))], titles=["weights"], caption="two tokens").shape
+    (240, 262)
+    """
+
+    def __init__(self, panels: Sequence[HeatPanel | BarPanel]):
+        self.panels = list(panels)
+        self.width = sum(panel.width for panel in self.panels)
+        self.height = _TITLE + max(panel.height for panel in self.panels) + _CAPTION
+        self.background = np.full((self.height, self.width), WHITE, dtype=np.uint8)
+        for area, panel in self._areas(self.background):
+            area[:] = panel.background
+
+    def _areas(self, picture: np.ndarray):
+        left = 0
+        for panel in self.panels:
+            yield picture[_TITLE : _TITLE + panel.height, left : left + panel.width], panel
+            left += panel.width
+
+    def paint(
+        self, contents: Sequence[Cells | Bars], *, titles: Sequence[str], caption: str = ""
+    ) -> np.ndarray:
+        """Paint what the panels show into a new picture.
+
+        Parameters
+        ----------
+        contents : sequence of Cells or Bars
+            One per panel.
+        titles : sequence of str
+            One per panel.
+        caption : str, default ""
+            One line below, which reads the picture.
+
+        Returns
+        -------
+        ndarray, uint8, shape (height, width)
+            Palette numbers.
+
+        Examples
+        --------
+        >>> canvas = Canvas([BarPanel(width=50, height=50)])
+        >>> bars = Bars(np.array([1.0]), np.array([False]))
+        >>> canvas.paint([bars], titles=["all on one"]).dtype.name
+        'uint8'
+        """
+        picture = self.background.copy()
+        left = 0
+        for (area, panel), content, title in zip(
+            self._areas(picture), contents, titles, strict=True
+        ):
+            panel.paint(area, content)
+            _write(picture, title, left + _LEFT, _TITLE // 2, align="left", size=14)
+            left += panel.width
+        _write(picture, caption, 16, self.height - _CAPTION // 2, align="left", size=13)
+        return picture
+
+
+def _label_of(index: int, labels: Sequence[str] | None) -> str:
+    text = str(index) if labels is None else labels[index]
+    return text if len(text) <= _LABEL_LENGTH else text[: _LABEL_LENGTH - 1] + "…"
+
+
+def _write(
+    target: np.ndarray,
+    text: str,
+    x: int,
+    y: int,
+    *,
+    align: str = "centre",
+    turned: bool = False,
+    size: int = 12,
+) -> None:
+    """Paste a line of text; ``align`` says which part of it stands at (x, y)."""
+    if not text:
+        return
+    ink = _ink(text, size)
+    if turned:
+        ink = np.rot90(ink)
+    height, width = ink.shape
+    left = {"left": x, "right": x - width}.get(align, x - width // 2)
+    top = y if align == "top" else y - height // 2
+    left, top = max(int(left), 0), max(int(top), 0)
+    place = target[top : top + height, left : left + width]
+    place[:] = ink[: place.shape[0], : place.shape[1]]
+
+
+@lru_cache(maxsize=2048)
+def _ink(text: str, size: int) -> np.ndarray:
+    """Draw a line of text once, as greys; the pictures are pure, so sharing it is safe."""
+    font = _font(size)
+    left, _, right, _ = font.getbbox(text)
+    ascent, descent = font.getmetrics()
+    image = Image.new("L", (max(right - min(left, 0), 1), ascent + descent), 255)
+    ImageDraw.Draw(image).text((-min(left, 0), 0), text, fill=0, font=font)
+    greys = np.asarray(image, dtype=np.uint16) * (_GREYS - 1) // 255 + BLACK
+    greys = greys.astype(np.uint8)
+    greys.setflags(write=False)
+    return greys
+
+
+@lru_cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)

@@ -1,0 +1,249 @@
+"""On what was this run, and would it run so again? (B.11)."""
+
+import json
+import os
+import platform
+import random
+import shutil
+import subprocess
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import causal_lab
+
+MASK_IMPLEMENTATION = "boolean, True = blocked; −∞ in the softmax; dead rows give zeros"
+
+
+def seed_everything(seed: int = 42) -> torch.Generator:
+    """Seed every generator that the series could touch and return one to draw from.
+
+    Draw with the returned generator, on the CPU, and move the result: then a notebook
+    prints the same numbers on CPU and GPU.
+
+    Parameters
+    ----------
+    seed : int, default 42
+        0 to 2³² − 1.
+
+    Returns
+    -------
+    torch.Generator
+        A CPU generator with this seed.
+
+    Raises
+    ------
+    ValueError
+        If ``seed`` is no integer in this range.
+
+    Notes
+    -----
+    Source: the paper, B.11, which seeds PyTorch alone; Python's and NumPy's generators are
+    seeded here as well.
+
+    Examples
+    --------
+    >>> generator = seed_everything(0)
+    >>> torch.equal(torch.randn(2, generator=generator), torch.randn(2))
+    True
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be an integer from 0 to 2**32 - 1, got {seed!r}")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)  # all devices, CUDA included
+    return torch.Generator().manual_seed(seed)
+
+
+def default_device() -> torch.device:
+    """Choose where to compute: a CUDA device if there is one, else the CPU.
+
+    ``CAUSAL_LAB_DEVICE=cpu`` (or ``cuda:1``, ``mps``) in the environment overrules.
+
+    Returns
+    -------
+    torch.device
+        The device.
+
+    Raises
+    ------
+    ValueError
+        If the environment names no device.
+
+    Examples
+    --------
+    >>> default_device().type in ("cpu", "cuda", "mps")
+    True
+    """
+    wanted = os.environ.get("CAUSAL_LAB_DEVICE")
+    if not wanted:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(wanted)
+    except RuntimeError as error:
+        raise ValueError(
+            f"CAUSAL_LAB_DEVICE={wanted!r} names no device; try cpu, cuda or cuda:0"
+        ) from error
+
+
+@dataclass(frozen=True)
+class ReproducibilityReport:
+    """What must be known to run something again: prints as a table, saves as JSON.
+
+    Parameters
+    ----------
+    mask_implementation : str
+        How the future is blocked.
+    versions : dict of str to str
+        Of Python and the packages the series stands on.
+    device : str
+        The device's name.
+    driver : str
+        The GPU driver's version and the CUDA that PyTorch was built for, or "none".
+    platform : str
+        Operating system and processor.
+    threads : int
+        Threads that PyTorch uses.
+    configuration : dict
+        Whatever the experiment calls its own: seeds, sizes, learning rates.
+
+    Examples
+    --------
+    >>> report = reproducibility_report(seed=42)
+    >>> report.configuration
+    {'seed': 42}
+    """
+
+    mask_implementation: str
+    versions: dict[str, str]
+    device: str
+    driver: str
+    platform: str
+    threads: int
+    configuration: dict = field(default_factory=dict)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """List the report as pairs, for a table.
+
+        Returns
+        -------
+        list of (str, str)
+            What, and its value.
+
+        Examples
+        --------
+        >>> reproducibility_report().rows()[0][0]
+        'mask'
+        """
+        return [
+            ("mask", self.mask_implementation),
+            *self.versions.items(),
+            ("device", self.device),
+            ("driver", self.driver),
+            ("platform", self.platform),
+            ("threads", str(self.threads)),
+            *((name, str(value)) for name, value in self.configuration.items()),
+        ]
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the report as JSON.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file; it is overwritten.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        ValueError
+            If the configuration holds something that JSON cannot.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = reproducibility_report(seed=1).save(Path(folder) / "report.json")
+        ...     json.loads(path.read_text(encoding="utf-8"))["configuration"]
+        {'seed': 1}
+        """
+        try:
+            text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        except TypeError as error:
+            raise ValueError(
+                f"the configuration must hold numbers, strings, lists and dicts only: {error}"
+            ) from error
+        path = Path(path)
+        path.write_text(text + "\n", encoding="utf-8")
+        return path
+
+
+def reproducibility_report(
+    device: torch.device | str | None = None, **configuration
+) -> ReproducibilityReport:
+    """Collect what B.11 asks to keep: mask implementation, versions, driver, configuration.
+
+    Parameters
+    ----------
+    device : torch.device or str, optional
+        The device in use; :func:`default_device` if not given.
+    **configuration
+        Whatever the experiment calls its own.
+
+    Returns
+    -------
+    ReproducibilityReport
+        Prints as a table, saves as JSON.
+
+    Notes
+    -----
+    Source: the paper, B.11.
+
+    Examples
+    --------
+    >>> print(reproducibility_report(seed=42, T=8))  # doctest: +ELLIPSIS
+    mask ...
+    """
+    device = default_device() if device is None else torch.device(device)
+    packages = ("torch", "numpy", "matplotlib", "ipywidgets")
+    return ReproducibilityReport(
+        mask_implementation=MASK_IMPLEMENTATION,
+        versions={
+            "causal_lab": causal_lab.__version__,
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in packages},
+        },
+        device=_name_of(device),
+        driver=_driver(device),
+        platform=f"{platform.system()} {platform.machine()}",
+        threads=torch.get_num_threads(),
+        configuration=configuration,
+    )
+
+
+def _name_of(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def _driver(device: torch.device) -> str:
+    """Ask nvidia-smi, since PyTorch does not know the driver's version."""
+    if device.type != "cuda":
+        return "none"
+    if shutil.which("nvidia-smi") is None:
+        return "unknown (no nvidia-smi)"
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    version = answer.stdout.split("\n")[0].strip() or "unknown"
+    return f"{version}, CUDA {torch.version.cuda}"

@@ -1,0 +1,69 @@
+"""Which colour means what: one look for every picture of the series.
+
+Weights run from 0 to 1 on one fixed scale, so that two pictures compare; the scale is a
+square root, so that a small leak is seen. Blocked cells are grey and hatched, which no
+weight ever is. All colours keep apart for colour-blind eyes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import PowerNorm
+
+PAST_COLOUR = "#2f6fae"
+FUTURE_COLOUR = "#e1701a"
+ALLOWED_COLOUR = "#7fb2dd"
+BLOCKED_COLOUR = "#e3e3e3"
+HATCH_COLOUR = "#b5b5b5"
+NAN_COLOUR = "#d6218f"
+
+WEIGHT_SCALE = PowerNorm(0.5, vmin=0.0, vmax=1.0)
+WEIGHT_MAP = colormaps["viridis"]
+WEIGHT_TICKS = (0.0, 0.01, 0.1, 0.25, 0.5, 1.0)
+_STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+def colour_of_weight(weights: np.ndarray) -> np.ndarray:
+    """Look up the colours of the one scale that all weights share.
+
+    Parameters
+    ----------
+    weights : ndarray, floating, any shape
+        0 to 1.
+
+    Returns
+    -------
+    ndarray, float, shape (…, 3)
+        Red, green and blue, 0 to 1.
+
+    Examples
+    --------
+    >>> colour_of_weight(np.array([0.0, 1.0])).round(1).tolist()
+    [[0.3, 0.0, 0.3], [1.0, 0.9, 0.1]]
+    """
+    return WEIGHT_MAP(WEIGHT_SCALE(weights))[..., :3]
+
+
+def tick_positions(length: int, labels: Sequence[str] | None = None) -> range:
+    """Choose which positions get a label, at most 16 numbers or 32 words.
+
+    Parameters
+    ----------
+    length : int
+        Number of positions.
+    labels : sequence of str, optional
+        Words; numbers if not given.
+
+    Returns
+    -------
+    range
+        Evenly spaced positions, beginning with 0.
+
+    Examples
+    --------
+    >>> list(tick_positions(64))[:3]
+    [0, 4, 8]
+    """
+    room = 16 if labels is None else 32
+    return range(0, length, next(step for step in (*_STEPS, length) if length <= room * step))

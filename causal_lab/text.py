@@ -1,0 +1,450 @@
+"""Which words the model reads: a real text that is on every machine.
+
+The topics of Python's own documentation (what ``help("if")`` shows) come with every
+Python: about 60,000 words, no network, nothing to ship. Their wording differs a little
+between Python versions, and so do the word vectors made from it.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pydoc_data.topics import topics
+
+import torch
+from torch import Tensor
+
+from causal_lab.checks import check_size
+
+UNKNOWN = "<unknown>"
+
+
+def load_text(topic: str | None = None) -> str:
+    """Read the documentation's topics, one or all of them in alphabetical order.
+
+    Parameters
+    ----------
+    topic : str, optional
+        A topic's name, such as "if" or "while"; all topics if not given.
+
+    Returns
+    -------
+    str
+        Plain text.
+
+    Raises
+    ------
+    ValueError
+        If there is no such topic.
+
+    Examples
+    --------
+    >>> "conditional execution" in load_text("if")
+    True
+    """
+    if topic is None:
+        return "\n".join(topics[name] for name in sorted(topics))
+    if topic not in topics:
+        raise ValueError(f"no topic {topic!r}; there are {', '.join(sorted(topics)[:8])}, …")
+    return topics[topic]
+
+
+def split_words(text: str) -> list[str]:
+    """Cut a text into lower-case words; digits and punctuation separate.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    list of str
+        Its words, in order.
+
+    Raises
+    ------
+    ValueError
+        If ``text`` is not a string.
+
+    Examples
+    --------
+    >>> split_words("The cat's hat, 3 times!")
+    ['the', "cat's", 'hat', 'times']
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"text must be a string, got {type(text).__name__}; join a list first")
+    return re.findall(
+        r"[^\W\d_]+(?:'[^\W\d_]+)*", text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    )
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A numbered list of tokens, words or characters; number 0 is the unknown one.
+
+    Parameters
+    ----------
+    tokens : tuple of str
+        Token ``i`` has the number ``i``; the first must be ``UNKNOWN``.
+
+    Raises
+    ------
+    ValueError
+        If the first token is not ``UNKNOWN`` or a token stands twice.
+
+    Examples
+    --------
+    >>> vocabulary = Vocabulary.from_tokens("abracadabra", size=3)
+    >>> vocabulary.tokens
+    ('<unknown>', 'a', 'b')
+    >>> vocabulary.encode("abc").tolist()
+    [1, 2, 0]
+    >>> vocabulary.decode([2, 1])
+    ['b', 'a']
+    """
+
+    tokens: tuple[str, ...]
+
+    def __post_init__(self):
+        if not self.tokens or self.tokens[0] != UNKNOWN:
+            raise ValueError(f"the first token must be {UNKNOWN!r}; use Vocabulary.from_tokens")
+        numbers = {token: number for number, token in enumerate(self.tokens)}
+        if len(numbers) < len(self.tokens):
+            raise ValueError("every token must stand once; use Vocabulary.from_tokens")
+        object.__setattr__(self, "_numbers", numbers)
+
+    @classmethod
+    def from_tokens(cls, tokens: Iterable[str], size: int | None = None) -> "Vocabulary":
+        """Give the tokens of a text their numbers, the most frequent first.
+
+        Parameters
+        ----------
+        tokens : iterable of str
+            A text cut into words, or a string, which is cut into characters.
+        size : int, optional
+            Keep only this many, the unknown one included; all if not given.
+
+        Returns
+        -------
+        Vocabulary
+            Ties in frequency are broken alphabetically.
+
+        Raises
+        ------
+        ValueError
+            If ``size`` is below 1.
+
+        Examples
+        --------
+        >>> len(Vocabulary.from_tokens(["if", "else", "if"]))
+        3
+        """
+        counts = Counter(tokens)
+        ranked = sorted(counts, key=lambda token: (-counts[token], token))
+        kept = None if size is None else check_size("size", size) - 1
+        return cls((UNKNOWN, *ranked[:kept]))
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __contains__(self, token: str) -> bool:
+        return token != UNKNOWN and token in self._numbers
+
+    def encode(self, tokens: Iterable[str]) -> Tensor:
+        """Turn tokens into their numbers; an unknown token becomes 0.
+
+        Parameters
+        ----------
+        tokens : iterable of str
+            Words, or a string of characters.
+
+        Returns
+        -------
+        Tensor, int64, shape (length,)
+            One number per token.
+
+        Examples
+        --------
+        >>> Vocabulary.from_tokens("ab").encode("ba!").tolist()
+        [2, 1, 0]
+        """
+        return torch.tensor([self._numbers.get(token, 0) for token in tokens], dtype=torch.int64)
+
+    def decode(self, numbers: Tensor | Sequence[int]) -> list[str]:
+        """Turn numbers into their tokens.
+
+        Parameters
+        ----------
+        numbers : Tensor or sequence of int, shape (length,)
+            Numbers from 0 to below the vocabulary's size.
+
+        Returns
+        -------
+        list of str
+            One token per number.
+
+        Raises
+        ------
+        ValueError
+            If a number is outside the vocabulary.
+
+        Examples
+        --------
+        >>> Vocabulary.from_tokens("ab").decode([1, 2])
+        ['a', 'b']
+        """
+        numbers = torch.as_tensor(numbers).tolist()
+        if any(not 0 <= number < len(self) for number in numbers):
+            raise ValueError(f"numbers must lie between 0 and {len(self) - 1}, got {numbers}")
+        return [self.tokens[number] for number in numbers]
+
+
+def count_neighbours(numbers: Tensor, vocabulary_size: int, window: int = 4) -> Tensor:
+    """Count how often two words stand near each other, nearer pairs more.
+
+    Parameters
+    ----------
+    numbers : Tensor, int64, shape (length,)
+        A text as numbers.
+    vocabulary_size : int
+        One more than the largest number that may occur.
+    window : int, default 4
+        Words up to this far apart count, at distance d with weight 1/d.
+
+    Returns
+    -------
+    Tensor, float32, shape (vocabulary_size, vocabulary_size)
+        Symmetric weighted counts.
+
+    Raises
+    ------
+    ValueError
+        If ``numbers`` is not a row of integers within the vocabulary.
+
+    Notes
+    -----
+    Source: Pennington et al., "GloVe", 2014, for the weights 1/d.
+
+    Examples
+    --------
+    >>> count_neighbours(torch.tensor([0, 1, 0]), 2, window=2).tolist()
+    [[1.0, 2.0], [2.0, 0.0]]
+    """
+    vocabulary_size, window = (
+        check_size("vocabulary_size", vocabulary_size),
+        check_size("window", window),
+    )
+    if numbers.ndim != 1 or numbers.dtype != torch.int64:
+        raise ValueError("numbers must be a row of int64; use Vocabulary.encode")
+    if numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) < vocabulary_size:
+        raise ValueError(f"every number must lie between 0 and {vocabulary_size - 1}")
+    counts = torch.zeros(vocabulary_size**2, dtype=torch.float64)
+    for distance in range(1, min(window, len(numbers) - 1) + 1):
+        pairs = numbers[:-distance] * vocabulary_size + numbers[distance:]
+        counts += torch.bincount(pairs, minlength=vocabulary_size**2) / distance
+    counts = counts.view(vocabulary_size, vocabulary_size)
+    return (counts + counts.T).float()
+
+
+def positive_pmi(counts: Tensor) -> Tensor:
+    """Ask how much more often two words meet than chance would have it, in nats.
+
+    Parameters
+    ----------
+    counts : Tensor, floating, shape (n, n)
+        Symmetric counts, as :func:`count_neighbours` gives them.
+
+    Returns
+    -------
+    Tensor, shape (n, n)
+        max(0, ln(p(a, b) / (p(a) p(b)))); 0 where the words never met.
+
+    Raises
+    ------
+    ValueError
+        If ``counts`` is not square or holds a negative number.
+
+    Notes
+    -----
+    Source: Church and Hanks, 1990; positive PMI as in Levy and Goldberg, 2014.
+
+    Examples
+    --------
+    >>> positive_pmi(torch.tensor([[0.0, 1.0], [1.0, 0.0]])).exp().tolist()
+    [[1.0, 2.0], [2.0, 1.0]]
+    """
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or bool((counts < 0).any()):
+        raise ValueError(f"counts must be a square of numbers ≥ 0, got {tuple(counts.shape)}")
+    total, share = counts.sum(), counts.sum(1)
+    by_chance = share[:, None] * share[None, :] / total
+    ratio = counts / by_chance.masked_fill(by_chance == 0, 1.0)
+    return ratio.clamp(min=1.0).log()
+
+
+def compress(matrix: Tensor, dim: int) -> Tensor:
+    """Keep the strongest directions of a symmetric matrix: a truncated SVD.
+
+    Parameters
+    ----------
+    matrix : Tensor, floating, shape (n, n)
+        Symmetric.
+    dim : int
+        Directions to keep, 1 to n.
+
+    Returns
+    -------
+    Tensor, shape (n, dim)
+        U √S of the ``dim`` largest singular values S. The sign of each column, which an SVD
+        leaves open, is chosen so that its largest entry is positive.
+
+    Raises
+    ------
+    ValueError
+        If ``dim`` is larger than n.
+
+    Notes
+    -----
+    The singular values of a symmetric matrix are the absolute eigenvalues, and ``eigh`` finds
+    those faster than an SVD would. Source: Levy and Goldberg, 2014, for √S.
+
+    Examples
+    --------
+    >>> compress(torch.tensor([[4.0, 0.0], [0.0, 1.0]]), dim=1).tolist()
+    [[2.0], [0.0]]
+    """
+    if check_size("dim", dim) > len(matrix):
+        raise ValueError(f"dim must be at most {len(matrix)}, the size of the matrix, got {dim}")
+    eigenvalues, directions = torch.linalg.eigh(matrix)
+    strongest = eigenvalues.abs().argsort(descending=True)[:dim]
+    vectors = directions[:, strongest] * eigenvalues[strongest].abs().sqrt()
+    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
+    return vectors * torch.where(largest < 0, -1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class WordVectors:
+    """One vector per word; words that keep the same company point the same way.
+
+    Parameters
+    ----------
+    vocabulary : Vocabulary
+        The words.
+    vectors : Tensor, float32, shape (len(vocabulary), dim)
+        Scaled so that a random word's entries have mean square 1; zeros for the unknown word.
+
+    Examples
+    --------
+    >>> words = WordVectors(Vocabulary(("<unknown>", "if")), torch.tensor([[0.0], [1.0]]))
+    >>> words.look_up(["if", "zebra"]).tolist()
+    [[1.0], [0.0]]
+    """
+
+    vocabulary: Vocabulary
+    vectors: Tensor
+
+    def look_up(self, words: Iterable[str]) -> Tensor:
+        """Stack the vectors of some words.
+
+        Parameters
+        ----------
+        words : iterable of str
+            Lower-case words, as :func:`split_words` cuts them.
+
+        Returns
+        -------
+        Tensor, float32, shape (length, dim)
+            Zeros for a word that is not in the vocabulary.
+
+        Examples
+        --------
+        >>> words = WordVectors(Vocabulary(("<unknown>", "if")), torch.eye(2))
+        >>> words.look_up(["if"]).tolist()
+        [[0.0, 1.0]]
+        """
+        return self.vectors[self.vocabulary.encode(words)]
+
+    def nearest(self, word: str, count: int = 5) -> list[str]:
+        """List the words whose vectors point most nearly the same way.
+
+        Parameters
+        ----------
+        word : str
+            A word of the vocabulary.
+        count : int, default 5
+            How many.
+
+        Returns
+        -------
+        list of str
+            Nearest first, by cosine; the word itself is left out.
+
+        Raises
+        ------
+        ValueError
+            If the word is not in the vocabulary.
+
+        Examples
+        --------
+        >>> words = WordVectors(Vocabulary(("<unknown>", "a", "b")), torch.eye(3))
+        >>> words.nearest("a", 1)
+        ['b']
+        """
+        if word not in self.vocabulary:
+            raise ValueError(f"{word!r} is not among the {len(self.vocabulary) - 1} known words")
+        number = int(self.vocabulary.encode([word]))
+        directions = torch.nn.functional.normalize(self.vectors, dim=-1)
+        likeness = directions @ directions[number]
+        likeness[[0, number]] = -math.inf
+        return self.vocabulary.decode(likeness.topk(check_size("count", count)).indices)
+
+
+def learn_word_vectors(
+    text: str | None = None, *, dim: int = 48, vocabulary_size: int = 1200, window: int = 4
+) -> WordVectors:
+    """Learn word vectors from the company that words keep; well under a second.
+
+    Parameters
+    ----------
+    text : str, optional
+        The text to learn from; all of :func:`load_text` if not given.
+    dim : int, default 48
+        Length of a vector.
+    vocabulary_size : int, default 1200
+        The most frequent words, the unknown one included; fewer if the text has fewer.
+    window : int, default 4
+        Words up to this far apart are company.
+
+    Returns
+    -------
+    WordVectors
+        The same for the same text.
+
+    Raises
+    ------
+    ValueError
+        If the text has fewer words than ``dim``.
+
+    Notes
+    -----
+    Counts, positive PMI, truncated SVD: Levy and Goldberg, "Neural word embedding as
+    implicit matrix factorization", 2014.
+
+    Examples
+    --------
+    >>> "import" in learn_word_vectors().nearest("module", 10)
+    True
+    """
+    words = split_words(load_text() if text is None else text)
+    vocabulary = Vocabulary.from_tokens(words, check_size("vocabulary_size", vocabulary_size))
+    if check_size("dim", dim) >= len(vocabulary):
+        raise ValueError(
+            f"the text has only {len(vocabulary) - 1} different words, too few for dim={dim}; "
+            "give a longer text or a smaller dim"
+        )
+    numbers = vocabulary.encode(words)
+    counts = count_neighbours(numbers[numbers > 0], len(vocabulary), window)
+    vectors = compress(positive_pmi(counts), dim)
+    vectors[0] = 0.0  # no company is known of an unknown word
+    return WordVectors(vocabulary, vectors / vectors[1:].square().mean().sqrt())
