@@ -1,0 +1,22 @@
+"""What happens when I move this slider? One explorer per idea.
+
+An explorer has three layers: a pure function from the controls' values to arrays, a picture
+of these arrays, and the widget that joins them. ``explorer.state`` holds the arrays of the
+present picture, ``explorer.controls`` the controls by name.
+"""
+
+from causal_lab.widgets.attention import AttentionExplorer
+from causal_lab.widgets.explorer import Explorer
+from causal_lab.widgets.fill import FillExplorer
+from causal_lab.widgets.leak import LeakExplorer
+from causal_lab.widgets.mask import MaskExplorer
+from causal_lab.widgets.softmax import SoftmaxExplorer
+
+__all__ = [
+    "AttentionExplorer",
+    "Explorer",
+    "FillExplorer",
+    "LeakExplorer",
+    "MaskExplorer",
+    "SoftmaxExplorer",
+]

@@ -1,0 +1,222 @@
+"""The frame of every explorer: controls beside one picture."""
+
+import base64
+import html
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+
+from causal_lab.canvas import Canvas, encode_png
+
+_WIDE = {"description_width": "initial"}
+
+
+class Explorer:
+    """Join controls to a picture; a subclass says what is computed and what is painted.
+
+    It shows itself where a cell ends with it: live in a notebook, as a still picture of the
+    present state on a page that cannot move.
+
+    Parameters
+    ----------
+    controls : mapping of str to ipywidgets.Widget
+        By the name under which :meth:`compute` gets the control's value.
+    canvas : Canvas
+        What :meth:`paint` paints on.
+
+    Attributes
+    ----------
+    state : object
+        What :meth:`compute` made of the controls' values in the present picture.
+    picture : ndarray, uint8, shape (height, width)
+        The present picture as palette numbers.
+
+    Notes
+    -----
+    A callback may run on another thread while a cell, or another callback, is at work. Each
+    one takes the lock, reads the controls *then*, and does nothing if their picture is
+    already shown: of many moves that wait, the first draws the last position and the others
+    draw nothing.
+
+    Examples
+    --------
+    >>> from causal_lab.widgets import MaskExplorer
+    >>> explorer = MaskExplorer(T=4)
+    >>> explorer.controls["T"].value = 5
+    >>> explorer
+    <MaskExplorer T=5>
+    """
+
+    def __init__(self, controls: Mapping[str, widgets.Widget], canvas: Canvas):
+        self.controls = dict(controls)
+        self.canvas = canvas
+        self.state: Any = None
+        self.picture = canvas.background
+        self.image = widgets.Image(
+            format="png",
+            layout=widgets.Layout(width=f"{canvas.width}px", height=f"{canvas.height}px"),
+        )
+        self.error = widgets.HTML()
+        self.view = widgets.VBox(
+            [
+                widgets.Box(
+                    list(self.controls.values()), layout=widgets.Layout(flex_flow="row wrap")
+                ),
+                self.image,
+                self.error,
+            ]
+        )
+        self._lock = threading.RLock()
+        self._shown: dict[str, Any] | None = None
+        for control in self.controls.values():
+            control.observe(self._refresh, names="value")
+        self._refresh()
+
+    def compute(self, **values) -> Any:
+        """Turn the controls' values into arrays, the same for the same values.
+
+        Parameters
+        ----------
+        **values
+            One per control.
+
+        Returns
+        -------
+        object
+            Becomes :attr:`state`.
+        """
+        raise NotImplementedError
+
+    def paint(self, state: Any) -> np.ndarray:
+        """Paint the arrays.
+
+        Parameters
+        ----------
+        state : object
+            What :meth:`compute` returned.
+
+        Returns
+        -------
+        ndarray, uint8, shape (height, width)
+            Palette numbers.
+        """
+        raise NotImplementedError
+
+    def values(self) -> dict[str, Any]:
+        """Read all controls.
+
+        Returns
+        -------
+        dict of str to object
+            The present value of each.
+        """
+        return {name: control.value for name, control in self.controls.items()}
+
+    def _refresh(self, change: object = None) -> None:
+        with self._lock:
+            values = self.values()
+            if values == self._shown:
+                return
+            try:
+                with torch.no_grad():
+                    state = self.compute(**values)
+                picture = self.paint(state)
+            except Exception as error:  # shown, since a notebook shows nothing of a callback
+                message = html.escape(f"{type(error).__name__}: {error}")
+                self.error.value = f'<pre style="color: #b00020">{message}</pre>'
+                self._shown = None
+                raise
+            self.state, self.picture, self._shown = state, picture, values
+            self.image.value = encode_png(picture)
+            if self.error.value:
+                self.error.value = ""
+
+    def __repr__(self) -> str:
+        length = f" T={self.controls['T'].value}" if "T" in self.controls else ""
+        return f"<{type(self).__name__}{length}>"
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
+        return {
+            "text/plain": repr(self),
+            "image/png": base64.b64encode(self.image.value).decode("ascii"),
+            "application/vnd.jupyter.widget-view+json": {
+                "version_major": 2,
+                "version_minor": 0,
+                "model_id": self.view.model_id,
+            },
+        }
+
+
+def slider(description: str, value: int, low: int, high: int) -> widgets.IntSlider:
+    """Make a slider over whole numbers that follows the hand.
+
+    Parameters
+    ----------
+    description : str
+        Its label.
+    value, low, high : int
+        Where it begins, and its ends.
+
+    Returns
+    -------
+    ipywidgets.IntSlider
+        The slider.
+
+    Raises
+    ------
+    ValueError
+        If ``value`` does not lie between the ends.
+
+    Examples
+    --------
+    >>> slider("T", 8, 1, 64).value
+    8
+    """
+    if not low <= value <= high:
+        raise ValueError(f"{description} must lie between {low} and {high}, got {value!r}")
+    return widgets.IntSlider(
+        value, low, high, description=description, style=_WIDE, layout=_width("300px")
+    )
+
+
+def choice(description: str, options: list[str], value: str | None = None) -> widgets.Dropdown:
+    """Make a menu.
+
+    Parameters
+    ----------
+    description : str
+        Its label.
+    options : list of str
+        What can be chosen.
+    value : str, optional
+        What is chosen first; the first option if not given.
+
+    Returns
+    -------
+    ipywidgets.Dropdown
+        The menu.
+
+    Raises
+    ------
+    ValueError
+        If ``value`` is not among the options.
+
+    Examples
+    --------
+    >>> choice("mask", ["causal", "none"]).value
+    'causal'
+    """
+    value = options[0] if value is None else value
+    if value not in options:
+        raise ValueError(f"{description} must be one of {', '.join(options)}, got {value!r}")
+    return widgets.Dropdown(
+        options=options, value=value, description=description, style=_WIDE, layout=_width("340px")
+    )
+
+
+def _width(width: str) -> widgets.Layout:
+    return widgets.Layout(width=width, margin="2px 16px 2px 0")

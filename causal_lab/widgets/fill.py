@@ -1,0 +1,129 @@
+"""What a finite number does where −∞ should stand."""
+
+from dataclasses import dataclass
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from torch import Tensor
+
+from causal_lab.canvas import Canvas, Cells, HeatPanel
+from causal_lab.masks import generate_causal_mask, generate_padding_mask
+from causal_lab.widgets.explorer import Explorer, choice, slider
+
+MAX_TOKENS = 32
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+FILLS = ("0", "-1", "-5", "-10", "-20", "-100", "-1e4", "-1e9", "lowest finite", "-inf")
+
+
+@dataclass(frozen=True)
+class FillState:
+    """What a :class:`FillExplorer` shows.
+
+    Parameters
+    ----------
+    weights : ndarray, float, shape (query, key) = (T, T)
+        After the softmax, read back as float32.
+    blocked : ndarray, bool, shape (query, key)
+        What should be 0.
+    fill : float
+        What was added in the dtype that was chosen; a rounded or overflowed number.
+    """
+
+    weights: np.ndarray
+    blocked: np.ndarray
+    fill: float
+
+    @property
+    def leak(self) -> float:
+        """Largest weight on a blocked key, NaN aside."""
+        return float(np.nan_to_num(self.weights[self.blocked]).max(initial=0.0))
+
+
+def fill_state(T: int, fill: str, wish: int, pads: int, dtype: str, scores: Tensor) -> FillState:
+    """Add the causal and the padding mask to the scores and take the softmax.
+
+    Parameters
+    ----------
+    T : int
+        Number of tokens.
+    fill : str
+        What is added where blocked, one of ``FILLS``. Where both masks block, it is added
+        twice, as it is in real projects.
+    wish : int
+        Added to the blocked scores first: how much the model would like to look there.
+    pads : int
+        Padding tokens before the first real one; all T at most.
+    dtype : str
+        A key of ``DTYPES``.
+    scores : Tensor, floating, shape (at least T, at least T)
+        The scores before; the first T of each axis are used.
+
+    Returns
+    -------
+    FillState
+        The arrays.
+
+    Examples
+    --------
+    >>> round(fill_state(2, "0", 0, 0, "float32", torch.zeros(2, 2)).leak, 3)
+    0.5
+    """
+    number = DTYPES[dtype]
+    causal = generate_causal_mask(T)
+    padding = generate_padding_mask([T - min(pads, T)], T, side="left")[0, 0]  # (1, key)
+    blocked = causal | padding
+    value = torch.finfo(number).min if fill == "lowest finite" else float(fill)
+    # Large numbers become −∞ here without a word, as they do in .half().
+    M = torch.tensor(value, dtype=torch.float64).to(number)
+    nothing = torch.zeros((), dtype=number)
+    wishful = scores[:T, :T] + wish * blocked
+    summed = wishful.to(number) + torch.where(causal, M, nothing)
+    summed = summed + torch.where(padding, M, nothing)
+    weights = torch.softmax(summed, dim=-1)
+    return FillState(weights.float().numpy(), blocked.numpy(), float(M))
+
+
+class FillExplorer(Explorer):
+    """Slide over the fill, the dtype and the padding and watch the leak, or the NaN.
+
+    Parameters
+    ----------
+    T : int, default 8
+        Tokens at first.
+
+    Examples
+    --------
+    >>> FillExplorer(T=4).state.leak
+    0.0
+    """
+
+    def __init__(self, T: int = 8):
+        generator = torch.Generator().manual_seed(2)
+        self.scores = torch.randn(MAX_TOKENS, MAX_TOKENS, generator=generator)
+        controls = {
+            "T": slider("T, number of tokens", T, 1, MAX_TOKENS),
+            "fill": widgets.SelectionSlider(
+                options=FILLS,
+                value="-inf",
+                description="fill, added where blocked",
+                style={"description_width": "initial"},
+                layout=widgets.Layout(width="380px", margin="2px 16px 2px 0"),
+            ),
+            "wish": slider("wish to look ahead", 0, 0, 50),
+            "pads": slider("padding on the left", 0, 0, 8),
+            "dtype": choice("dtype", list(DTYPES)),
+        }
+        super().__init__(controls, Canvas([HeatPanel(384)]))
+
+    def compute(self, T: int, fill: str, wish: int, pads: int, dtype: str) -> FillState:  # noqa: D102
+        return fill_state(T, fill, wish, pads, dtype, self.scores)
+
+    def paint(self, state: FillState) -> np.ndarray:  # noqa: D102
+        broken = int(np.isnan(state.weights).any(axis=1).sum())
+        T = len(state.weights)
+        return self.canvas.paint(
+            [Cells(state.weights, state.blocked)],
+            titles=[f"T = {T}, blocked scores + ({state.fill:.3g}): orange frames are leaks"],
+            caption=f"largest weight on a blocked key {state.leak:.2g}; rows of NaN: {broken}",
+        )

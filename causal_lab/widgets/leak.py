@@ -1,0 +1,121 @@
+"""How much weight reaches the future, for five ways to keep it out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from causal_lab.canvas import BarPanel, Bars, Canvas
+from causal_lab.softmax import stable_softmax
+from causal_lab.widgets.explorer import Explorer, choice, slider
+
+MAX_TOKENS = 64
+ALL_ZERO, RANDOM = "all zero", "random"
+
+WAYS = {
+    "nothing": lambda scores, past: stable_softmax(scores),
+    "score × 0, then softmax": lambda scores, past: stable_softmax(scores * past),
+    "softmax, then weight × 0": lambda scores, past: stable_softmax(scores) * past,
+    "softmax, × 0, renormalise": lambda scores, past: _renormalise(stable_softmax(scores) * past),
+    "score = −∞, then softmax": lambda scores, past: stable_softmax(
+        scores.masked_fill(past == 0, float("-inf"))
+    ),
+}
+
+
+@dataclass(frozen=True)
+class LeakState:
+    """What a :class:`LeakExplorer` shows.
+
+    Parameters
+    ----------
+    weights : ndarray, float, shape (T,)
+        One query's weights.
+    seen : int
+        How many tokens it may look at.
+    """
+
+    weights: np.ndarray
+    seen: int
+
+    @property
+    def leak(self) -> float:
+        """Weight on the future."""
+        return float(self.weights[self.seen :].sum())
+
+
+def leak_state(T: int, t: int, way: str, scores: Tensor) -> LeakState:
+    """Compute what a :class:`LeakExplorer` shows.
+
+    Parameters
+    ----------
+    T : int
+        Number of tokens.
+    t : int
+        How many of them the query may look at; at most T is taken.
+    way : str
+        A key of ``WAYS``.
+    scores : Tensor, floating, shape (at least T,)
+        The query's scores; the first T are used.
+
+    Returns
+    -------
+    LeakState
+        The arrays.
+
+    Examples
+    --------
+    >>> leak_state(8, 2, "score × 0, then softmax", torch.zeros(8)).leak
+    0.75
+    """
+    t = min(t, T)
+    past = (torch.arange(T) < t).to(scores.dtype)
+    return LeakState(WAYS[way](scores[:T], past).numpy(), t)
+
+
+class LeakExplorer(Explorer):
+    """Slide over T and t and watch the weight on the future.
+
+    Parameters
+    ----------
+    T : int, default 8
+        Tokens at first.
+    t : int, default 3
+        Visible tokens at first.
+
+    Examples
+    --------
+    >>> LeakExplorer(T=8, t=3).state.leak
+    0.625
+    """
+
+    def __init__(self, T: int = 8, t: int = 3):
+        generator = torch.Generator().manual_seed(1)
+        self.scores = {
+            ALL_ZERO: torch.zeros(MAX_TOKENS),
+            RANDOM: torch.randn(MAX_TOKENS, generator=generator) * 1.5,
+        }
+        controls = {
+            "T": slider("T, number of tokens", T, 1, MAX_TOKENS),
+            "t": slider("t, how many are visible", t, 1, MAX_TOKENS),
+            "way": choice("against the future", list(WAYS), "score × 0, then softmax"),
+            "scores": choice("scores", [ALL_ZERO, RANDOM]),
+        }
+        super().__init__(controls, Canvas([BarPanel(640, 260)]))
+
+    def compute(self, T: int, t: int, way: str, scores: str) -> LeakState:  # noqa: D102
+        return leak_state(T, t, way, self.scores[scores])
+
+    def paint(self, state: LeakState) -> np.ndarray:  # noqa: D102
+        T = len(state.weights)
+        return self.canvas.paint(
+            [Bars(state.weights, np.arange(T) >= state.seen)],
+            titles=[f"T = {T}, t = {state.seen}: blue is visible, orange is the future"],
+            caption=f"weight on the future {state.leak:.3f}; sum of all weights "
+            f"{state.weights.sum():.3f}",
+        )
+
+
+def _renormalise(weights: Tensor) -> Tensor:
+    return weights / weights.sum(-1, keepdim=True)

@@ -1,0 +1,99 @@
+"""Who may look at whom, as the text grows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from causal_lab.canvas import Canvas, Cells, HeatPanel
+from causal_lab.masks import generate_causal_mask
+from causal_lab.widgets.explorer import Explorer, choice, slider
+
+CAUSAL, NO_MASK = "causal, as in GPT", "none, as in BERT"
+
+
+@dataclass(frozen=True)
+class MaskState:
+    """What a :class:`MaskExplorer` shows.
+
+    Parameters
+    ----------
+    blocked : ndarray, bool, shape (query, key) = (T, T)
+        True where the query may not look.
+    position : int
+        The query that is pointed at, 0 to T − 1.
+    """
+
+    blocked: np.ndarray
+    position: int
+
+
+def mask_state(T: int, position: int, mask: str) -> MaskState:
+    """Compute what a :class:`MaskExplorer` shows.
+
+    Parameters
+    ----------
+    T : int
+        Number of tokens.
+    position : int
+        The query to point at; beyond the end, the last one is taken.
+    mask : str
+        ``CAUSAL`` or ``NO_MASK``.
+
+    Returns
+    -------
+    MaskState
+        The arrays.
+
+    Examples
+    --------
+    >>> mask_state(3, 1, CAUSAL).blocked.sum()
+    np.int64(3)
+    """
+    blocked = generate_causal_mask(T) if mask == CAUSAL else torch.zeros(T, T, dtype=torch.bool)
+    return MaskState(blocked.numpy(), min(position, T - 1))
+
+
+class MaskExplorer(Explorer):
+    """Slide over the number of tokens and ask one of them whom it may look at.
+
+    Parameters
+    ----------
+    T : int, default 8
+        Tokens at first.
+    max_T : int, default 512
+        The slider's end; the number of words if ``tokens`` is given.
+    tokens : sequence of str, optional
+        Words to label the rows and columns with.
+
+    Examples
+    --------
+    >>> MaskExplorer(T=4).state.blocked.astype(int).tolist()
+    [[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
+    """
+
+    def __init__(self, T: int = 8, *, max_T: int = 512, tokens: Sequence[str] | None = None):
+        self.tokens = None if tokens is None else tuple(tokens)
+        max_T = max_T if self.tokens is None else len(self.tokens)
+        controls = {
+            "T": slider("T, number of tokens", T, 1, max_T),
+            "position": slider("query: who looks", min(2, T - 1), 0, max_T - 1),
+            "mask": choice("mask", [CAUSAL, NO_MASK]),
+        }
+        super().__init__(controls, Canvas([HeatPanel(512, colour_bar=False)]))
+
+    def compute(self, T: int, position: int, mask: str) -> MaskState:  # noqa: D102
+        return mask_state(T, position, mask)
+
+    def paint(self, state: MaskState) -> np.ndarray:  # noqa: D102
+        T = len(state.blocked)
+        labels = None if self.tokens is None else self.tokens[:T]
+        seen = int((~state.blocked[state.position]).sum())
+        name = f"query {state.position}" + (f" “{labels[state.position]}”" if labels else "")
+        return self.canvas.paint(
+            [Cells(None, state.blocked, labels, marked=state.position)],
+            titles=[f"T = {T}: blue may be looked at, hatched is blocked"],
+            caption=f"{name} sees {seen} of {T} tokens; blocked cells: "
+            f"{int(state.blocked.sum())} of {T * T}",
+        )

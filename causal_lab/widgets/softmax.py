@@ -1,0 +1,135 @@
+"""Along which axis, and how sharply, scores become weights."""
+
+from dataclasses import dataclass
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from torch import Tensor
+
+from causal_lab.canvas import BarPanel, Bars, Canvas, Cells, HeatPanel
+from causal_lab.masks import generate_causal_mask
+from causal_lab.softmax import entropy, masked_softmax
+from causal_lab.widgets.explorer import Explorer, choice, slider
+
+MAX_TOKENS = 64
+BY_ROW, BY_COLUMN = "row by row (right)", "column by column (wrong)"
+
+
+@dataclass(frozen=True)
+class SoftmaxState:
+    """What a :class:`SoftmaxExplorer` shows.
+
+    Parameters
+    ----------
+    weights : ndarray, float, shape (query, key) = (T, T)
+        After the softmax.
+    blocked : ndarray, bool, shape (query, key)
+        The causal mask.
+    row : int
+        The query whose weights are drawn as bars.
+    entropy : float
+        Of that row made to sum to 1, in nats.
+    moved : float
+        By how much earlier rows move when the last token's scores change.
+    """
+
+    weights: np.ndarray
+    blocked: np.ndarray
+    row: int
+    entropy: float
+    moved: float
+
+
+def softmax_state(T: int, temperature: float, axis: str, row: int, scores: Tensor) -> SoftmaxState:
+    """Compute what a :class:`SoftmaxExplorer` shows.
+
+    Parameters
+    ----------
+    T : int
+        Number of tokens.
+    temperature : float
+        Divides the scores.
+    axis : str
+        ``BY_ROW`` or ``BY_COLUMN``.
+    row : int
+        The query to draw as bars; beyond the end, the last one is taken.
+    scores : Tensor, floating, shape (at least T, at least T)
+        The scores; the first T of each axis are used.
+
+    Returns
+    -------
+    SoftmaxState
+        The arrays.
+
+    Examples
+    --------
+    >>> softmax_state(4, 1.0, BY_ROW, 3, torch.zeros(4, 4)).moved
+    0.0
+    """
+    row = min(row, T - 1)
+    blocked = generate_causal_mask(T)
+    dim = -1 if axis == BY_ROW else -2
+
+    def weigh(square: Tensor) -> Tensor:
+        return masked_softmax(square, blocked, dim=dim, temperature=temperature)
+
+    weights = weigh(scores[:T, :T])
+    changed = scores[:T, :T].clone()
+    changed[-1] += 2.0  # the last token asks more loudly,
+    changed[:, -1] -= 2.0  # and answers less
+    moved = (weigh(changed) - weights)[:-1].abs().max().item() if T > 1 else 0.0
+    spread = entropy(weights[row] / weights[row].sum()).item()
+    return SoftmaxState(weights.numpy(), blocked.numpy(), row, spread, moved)
+
+
+class SoftmaxExplorer(Explorer):
+    """Slide over T and the temperature; turn the axis and watch the future leak.
+
+    Parameters
+    ----------
+    T : int, default 8
+        Tokens at first.
+
+    Examples
+    --------
+    >>> SoftmaxExplorer(T=4).state.weights.sum(-1).round(3).tolist()
+    [1.0, 1.0, 1.0, 1.0]
+    """
+
+    def __init__(self, T: int = 8):
+        generator = torch.Generator().manual_seed(3)
+        self.scores = torch.randn(MAX_TOKENS, MAX_TOKENS, generator=generator) * 1.5
+        controls = {
+            "T": slider("T, number of tokens", T, 1, MAX_TOKENS),
+            "temperature": widgets.FloatLogSlider(
+                value=1.0,
+                base=10,
+                min=-1.5,
+                max=1.5,
+                step=0.05,
+                description="temperature",
+                style={"description_width": "initial"},
+                layout=widgets.Layout(width="300px", margin="2px 16px 2px 0"),
+            ),
+            "axis": choice("softmax", [BY_ROW, BY_COLUMN]),
+            "row": slider("query drawn as bars", min(5, T - 1), 0, MAX_TOKENS - 1),
+        }
+        super().__init__(controls, Canvas([HeatPanel(320), BarPanel(300, 320)]))
+
+    def compute(self, T: int, temperature: float, axis: str, row: int) -> SoftmaxState:  # noqa: D102
+        return softmax_state(T, temperature, axis, row, self.scores)
+
+    def paint(self, state: SoftmaxState) -> np.ndarray:  # noqa: D102
+        T = len(state.weights)
+        row = state.weights[state.row]
+        return self.canvas.paint(
+            [
+                Cells(state.weights, state.blocked, marked=state.row),
+                Bars(row, np.arange(T) > state.row),
+            ],
+            titles=[f"T = {T}: weights", f"query {state.row}"],
+            caption=f"query {state.row}: sum {row.sum():.3f}, entropy {state.entropy:.2f} nats, "
+            f"like {np.exp(state.entropy):.1f} equal keys. Last token changed: earlier rows "
+            f"move by {state.moved:.3f}",
+        )
