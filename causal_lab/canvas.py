@@ -32,7 +32,7 @@ BLACK, WHITE = WEIGHT_LEVELS, WEIGHT_LEVELS + _GREYS - 1
 BLOCKED, HATCH, ALLOWED, PAST, FUTURE, NAN = range(WHITE + 1, WHITE + 7)
 
 _TITLE, _CAPTION, _COLOUR_BAR = 30, 26, 66
-_LEFT, _BOTTOM = 96, 84
+_LEFT, _BOTTOM = 96, 92
 _LABEL_LENGTH = 11
 _GRID_UNTIL = 32  # more tokens than this, and grid lines would hide the cells
 
@@ -208,7 +208,6 @@ class HeatPanel:
         self.width = _LEFT + side + (_COLOUR_BAR if colour_bar else 12)
         self.height = side + _BOTTOM
         self.background = np.full((self.height, self.width), WHITE, dtype=np.uint8)
-        _write(self.background, "key (is looked at)", _LEFT + side // 2, self.height - 12)
         _write(self.background, "query (looks)", 12, side // 2, turned=True)
         if colour_bar:
             self._draw_colour_bar()
@@ -286,6 +285,7 @@ class HeatPanel:
             area[:, self.edges(shape[1])[1:-1]] = WHITE
         target[: self.side, _LEFT : _LEFT + self.side] = area
         self._label(target, shape, cells)
+        _name_axis(target, "key (is looked at)", _LEFT + self.side // 2, self.side, cells.labels)
 
     def _inner_frame(self, shape: tuple[int, int]) -> np.ndarray | None:
         """Mark the pixels within three of their cell's border, for cells that have room."""
@@ -329,20 +329,23 @@ class BarPanel:
         Of the bars' area, pixels.
     label : str
         What the height means.
+    root : bool, default False
+        Whether the height is the square root of the value, so that small ones are seen.
 
     Examples
     --------
     >>> BarPanel(width=400, height=200, label="weight").height
-    284
+    292
     """
 
-    def __init__(self, width: int = 480, height: int = 240, *, label: str = "weight"):
-        self.bar_width, self.bar_height = width, height
+    def __init__(
+        self, width: int = 480, height: int = 240, *, label: str = "weight", root: bool = False
+    ):
+        self.bar_width, self.bar_height, self.root = width, height, root
         self.width, self.height = _LEFT + width + 20, height + _BOTTOM
         self.background = np.full((self.height, self.width), WHITE, dtype=np.uint8)
         _write(self.background, label, 12, height // 2, turned=True)
-        _write(self.background, "position", _LEFT + width // 2, self.height - 12)
-        for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        for share in WEIGHT_TICKS if root else (0.0, 0.25, 0.5, 0.75, 1.0):
             y = self._y_of(share)
             self.background[y, _LEFT : _LEFT + width] = WHITE - 6
             _write(
@@ -350,7 +353,8 @@ class BarPanel:
             )
 
     def _y_of(self, share: float) -> int:
-        return round((1 - share) * (self.bar_height - 1))
+        height = share**0.5 if self.root else share
+        return round((1 - height) * (self.bar_height - 1))
 
     def spans(self, length: int) -> list[tuple[int, int]]:
         """Say where each bar begins and ends.
@@ -409,6 +413,8 @@ class BarPanel:
             turned = bars.labels is not None
             text = _label_of(index, bars.labels)
             _write(target, text, x, self.bar_height + 6, align="top", turned=turned)
+        middle = _LEFT + self.bar_width // 2
+        _name_axis(target, "position", middle, self.bar_height, bars.labels)
 
 
 class Canvas:
@@ -423,7 +429,7 @@ class Canvas:
     --------
     >>> canvas = Canvas([HeatPanel(side=100)])
     >>> canvas.paint([Cells(np.eye(2))], titles=["weights"], caption="two tokens").shape
-    (240, 262)
+    (248, 262)
     """
 
     def __init__(self, panels: Sequence[HeatPanel | BarPanel]):
@@ -476,6 +482,13 @@ class Canvas:
             left += panel.width
         _write(picture, caption, 16, self.height - _CAPTION // 2, align="left", size=13)
         return picture
+
+
+def _name_axis(
+    target: np.ndarray, name: str, x: int, bottom: int, labels: Sequence[str] | None
+) -> None:
+    """Name the horizontal axis: close to numbers, below the longest word."""
+    _write(target, name, x, bottom + (34 if labels is None else _BOTTOM - 10), align="centre")
 
 
 def _label_of(index: int, labels: Sequence[str] | None) -> str:

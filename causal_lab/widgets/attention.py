@@ -16,7 +16,7 @@ from causal_lab.widgets.mask import CAUSAL, NO_MASK
 
 MAX_TOKENS = 24
 SENTENCE = "the function raises an exception if the list of arguments is not a sequence"
-_SELF_SCORE = 4.0  # what a word's score with itself is scaled to
+SELF_SCORE = 3.0  # what a word's score with itself is scaled to
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,16 @@ def word_inputs(words: list[str], vectors: WordVectors) -> Tensor:
     Returns
     -------
     Tensor, float32, shape (length, dim)
-        ``x @ x.T / sqrt(dim)`` is 4 · cosine; zeros for an unknown word.
+        ``x @ x.T / sqrt(dim)`` is 3 · cosine; zeros for an unknown word.
 
     Examples
     --------
     >>> x = word_inputs(["if"], learn_word_vectors())
     >>> round((x @ x.T / x.shape[-1] ** 0.5).item(), 3)
-    4.0
+    3.0
     """
     directions = torch.nn.functional.normalize(vectors.look_up(words), dim=-1)
-    return directions * (_SELF_SCORE * directions.shape[-1] ** 0.5) ** 0.5
+    return directions * (SELF_SCORE * directions.shape[-1] ** 0.5) ** 0.5
 
 
 def attention_state(
@@ -146,7 +146,9 @@ class AttentionExplorer(Explorer):
             "changed": slider("word to change", 4, 0, MAX_TOKENS - 1),
             "mask": choice("mask", [CAUSAL, NO_MASK]),
         }
-        super().__init__(controls, Canvas([HeatPanel(352), BarPanel(290, 352, label="moved")]))
+        super().__init__(
+            controls, Canvas([HeatPanel(352), BarPanel(290, 352, label="moved", root=True)])
+        )
 
     def compute(self, text: str, T: int, changed: int, mask: str) -> AttentionState:  # noqa: D102
         return attention_state(text, T, changed, mask, self.vectors)

@@ -122,8 +122,9 @@ class FillExplorer(Explorer):
     def paint(self, state: FillState) -> np.ndarray:  # noqa: D102
         broken = int(np.isnan(state.weights).any(axis=1).sum())
         T = len(state.weights)
+        fill = f"{state.fill:.3g}".replace("-inf", "−∞")
         return self.canvas.paint(
             [Cells(state.weights, state.blocked)],
-            titles=[f"T = {T}, blocked scores + ({state.fill:.3g}): orange frames are leaks"],
+            titles=[f"T = {T}, blocked scores + ({fill}): orange frames are leaks"],
             caption=f"largest weight on a blocked key {state.leak:.2g}; rows of NaN: {broken}",
         )

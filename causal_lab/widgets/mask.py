@@ -81,7 +81,8 @@ class MaskExplorer(Explorer):
             "position": slider("query: who looks", min(2, T - 1), 0, max_T - 1),
             "mask": choice("mask", [CAUSAL, NO_MASK]),
         }
-        super().__init__(controls, Canvas([HeatPanel(512, colour_bar=False)]))
+        side = 512 if max_T > 64 else 384
+        super().__init__(controls, Canvas([HeatPanel(side, colour_bar=False)]))
 
     def compute(self, T: int, position: int, mask: str) -> MaskState:  # noqa: D102
         return mask_state(T, position, mask)
