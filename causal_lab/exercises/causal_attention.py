@@ -1,0 +1,296 @@
+"""The exercises of notebook 04: attention in full, heads, and a probe for leaks."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from causal_lab.attention import attention, merge_heads
+from causal_lab.exercises.frame import Exercise, Misconception, checker
+from causal_lab.masks import generate_incremental_mask
+
+
+def _blocked(q: Tensor, k: Tensor) -> Tensor:
+    return generate_incremental_mask(len(k) - len(q), len(q))
+
+
+def _reference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return attention(q, k, v, _blocked(q, k))[0]
+
+
+def _with(q: Tensor, k: Tensor, v: Tensor, blocked: Tensor | None, scale: float) -> Tensor:
+    scores = q @ k.T * scale
+    if blocked is not None:
+        scores = scores.masked_fill(blocked, -math.inf)
+    return torch.softmax(scores, -1) @ v
+
+
+def _cut_afterwards(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    weights = torch.softmax(q @ k.T / math.sqrt(q.shape[-1]), -1)
+    return weights.masked_fill(_blocked(q, k), 0.0) @ v
+
+
+def _by_column(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores = (q @ k.T / math.sqrt(q.shape[-1])).masked_fill(_blocked(q, k), -math.inf)
+    return torch.softmax(scores, 0) @ v
+
+
+def _triangle(q: Tensor, k: Tensor, diagonal: int) -> Tensor:
+    return torch.ones(len(q), len(k), dtype=torch.bool).triu(diagonal)
+
+
+def _inputs(queries: int, keys: int, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(10 * queries + keys)
+    shapes = ((queries, dim), (keys, dim), (keys, 2))
+    q, k, v = (torch.randn(shape, generator=generator).mul(2).round() for shape in shapes)
+    return q, k, v + torch.arange(keys)[:, None]
+
+
+def _scale(q: Tensor) -> float:
+    return q.shape[-1] ** -0.5
+
+
+CAUSAL_ATTENTION = Exercise(
+    name="causal_attention",
+    level="hard",
+    minutes=10,
+    reference=_reference,
+    cases=[_inputs(2, 2, 3), _inputs(3, 3, 2), _inputs(4, 4, 5), _inputs(2, 5, 3)],
+    misconceptions=[
+        Misconception(
+            "no √d",
+            "You forgot to divide the scores by √d. With long vectors the softmax would become a "
+            "hard choice.",
+            lambda q, k, v: _with(q, k, v, _blocked(q, k), 1.0),
+        ),
+        Misconception(
+            "divided by d",
+            "You divide by d instead of √d: too much, the weights become nearly equal.",
+            lambda q, k, v: _with(q, k, v, _blocked(q, k), 1 / q.shape[-1]),
+        ),
+        Misconception(
+            "√T",
+            "You divide by the square root of the number of tokens. The d in √d is the length of a "
+            "query: q.shape[-1].",
+            lambda q, k, v: _with(q, k, v, _blocked(q, k), len(k) ** -0.5),
+        ),
+        Misconception(
+            "no mask",
+            "You let every query see every key: row 0 already depends on the last token.",
+            lambda q, k, v: _with(q, k, v, None, _scale(q)),
+        ),
+        Misconception(
+            "inverted",
+            "You block the past and show the future: your mask is True where attention is "
+            "*allowed*; here True means blocked.",
+            lambda q, k, v: _with(q, k, v, ~_blocked(q, k), _scale(q)),
+        ),
+        Misconception(
+            "diagonal blocked",
+            "You block the diagonal: no token sees itself, and a first token that sees nothing "
+            "becomes NaN.",
+            lambda q, k, v: _with(q, k, v, _triangle(q, k, len(k) - len(q)), _scale(q)),
+        ),
+        Misconception(
+            "diagonal 2",
+            "You leave one diagonal too many open: every query sees the next token.",
+            lambda q, k, v: _with(q, k, v, _triangle(q, k, len(k) - len(q) + 2), _scale(q)),
+        ),
+        Misconception(
+            "cut after softmax",
+            "You cut the weights after the softmax: the rows no longer sum to 1.",
+            _cut_afterwards,
+        ),
+        Misconception(
+            "column softmax",
+            "You take the softmax down the columns. Then the queries compete for a key, and what a "
+            "later token asks changes what an earlier one gets.",
+            _by_column,
+        ),
+        Misconception(
+            "upper left",
+            "Right for squares. With fewer queries than keys, your mask starts at the upper left "
+            "corner, as if the queries were the first tokens. They are the last: "
+            "generate_incremental_mask(past_len, current_len).",
+            lambda q, k, v: _with(q, k, v, _triangle(q, k, 1), _scale(q)),
+        ),
+    ],
+)
+
+_HEADS = torch.arange(2 * 3 * 4 * 2.0).reshape(2, 3, 4, 2)
+
+MERGE_HEADS = Exercise(
+    name="merge_heads",
+    level="medium",
+    minutes=4,
+    reference=merge_heads,
+    cases=[(torch.arange(4.0).reshape(1, 2, 2, 1),), (_HEADS[:1, :2, :2],), (_HEADS,)],
+    misconceptions=[
+        Misconception(
+            "no transpose",
+            "You reshape without moving the heads behind the sequence. The shape is right, but "
+            "each output row mixes different positions, the future among them.",
+            lambda x: x.reshape(x.shape[0], x.shape[2], -1),
+        ),
+        Misconception(
+            "interleaved",
+            "You put the entries of the heads in turn instead of head after head: the output "
+            "projection expects head 0 first, in one piece.",
+            lambda x: x.permute(0, 2, 3, 1).flatten(-2),
+        ),
+        Misconception(
+            "averaged",
+            "You average the heads. They are put side by side, so that each keeps what it found.",
+            lambda x: x.mean(1),
+        ),
+        Misconception(
+            "summed",
+            "You add the heads up. They are put side by side, so that each keeps what it found.",
+            lambda x: x.sum(1),
+        ),
+        Misconception(
+            "heads in reverse",
+            "Your heads stand in reverse order: head 0 comes first.",
+            lambda x: merge_heads(x.flip(1)),
+        ),
+    ],
+)
+
+
+def causal_mean(x: Tensor) -> Tensor:
+    """Average the past: causal.
+
+    Parameters
+    ----------
+    x : Tensor, floating, shape (T, dim)
+        Tokens.
+
+    Returns
+    -------
+    Tensor, shape (T, dim)
+        Row t averages the rows 0 to t.
+
+    Examples
+    --------
+    >>> causal_mean(torch.tensor([[2.0], [4.0]])).tolist()
+    [[2.0], [3.0]]
+    """
+    return x.cumsum(0) / torch.arange(1, len(x) + 1)[:, None]
+
+
+def full_mean(x: Tensor) -> Tensor:
+    """Average everything: not causal.
+
+    Parameters
+    ----------
+    x : Tensor, floating, shape (T, dim)
+        Tokens.
+
+    Returns
+    -------
+    Tensor, shape (T, dim)
+        Every row is the average of all rows.
+
+    Examples
+    --------
+    >>> full_mean(torch.tensor([[2.0], [4.0]])).tolist()
+    [[3.0], [3.0]]
+    """
+    return x.mean(0, keepdim=True).expand_as(x)
+
+
+def peek_at_next(x: Tensor) -> Tensor:
+    """Copy the next token: a leak of a single step.
+
+    Parameters
+    ----------
+    x : Tensor, floating, shape (T, dim)
+        Tokens.
+
+    Returns
+    -------
+    Tensor, shape (T, dim)
+        Row t is row t + 1, the last row is row 0.
+
+    Examples
+    --------
+    >>> peek_at_next(torch.tensor([[2.0], [4.0]])).tolist()
+    [[4.0], [2.0]]
+    """
+    return x.roll(-1, 0)
+
+
+def _moved(attend: Callable, x: Tensor, j: int, amount: float = 1.0) -> Tensor:
+    changed = x.clone()
+    changed[j] += amount
+    return (attend(changed) != attend(x)).any(-1)
+
+
+def _in_place(attend: Callable, x: Tensor, j: int) -> Tensor:
+    changed = x
+    changed[j] += 1.0
+    return (attend(changed) != attend(x)).any(-1)
+
+
+def _from_there_on(attend: Callable, x: Tensor, j: int) -> Tensor:
+    changed = x.clone()
+    changed[j:] += 1.0
+    return (attend(changed) != attend(x)).any(-1)
+
+
+def _only_before(attend: Callable, x: Tensor, j: int) -> Tensor:
+    moved = _moved(attend, x, j)
+    moved[j:] = False
+    return moved
+
+
+_X = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 1.0]])
+
+WHAT_MOVED = Exercise(
+    name="what_moved",
+    level="hard",
+    minutes=8,
+    reference=_moved,
+    cases=[
+        (causal_mean, _X[:2], 0),
+        (causal_mean, _X[:2], 1),
+        (full_mean, _X[:2], 1),
+        (peek_at_next, _X, 1),
+        (causal_mean, _X, 1),
+        (full_mean, _X, 0),
+    ],
+    misconceptions=[
+        Misconception(
+            "changed in place",
+            "You change x itself, so that both runs see the same tokens and nothing moves. Work on "
+            "a copy: x.clone().",
+            _in_place,
+        ),
+        Misconception(
+            "stayed",
+            "You return True where the output stayed the same. The question is what moved.",
+            lambda attend, x, j: ~_moved(attend, x, j),
+        ),
+        Misconception(
+            "all or nothing",
+            "You say for all positions at once whether something moved. Keep one answer per "
+            "position: .any(-1), not .any().",
+            lambda attend, x, j: _moved(attend, x, j).any().expand(len(x)),
+        ),
+        Misconception(
+            "everything after changed",
+            "You change all tokens from j on. Change token j alone, or you cannot say whose doing "
+            "it was.",
+            _from_there_on,
+        ),
+        Misconception(
+            "only the past",
+            "You report only positions before j, as if nothing else could move. Report what you "
+            "see; whether it is a leak is the next question.",
+            _only_before,
+        ),
+    ],
+)
+
+check = checker(CAUSAL_ATTENTION, MERGE_HEADS, WHAT_MOVED)

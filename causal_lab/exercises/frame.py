@@ -1,0 +1,301 @@
+"""An exercise is data: a reference, small cases, and misconceptions with a sentence each."""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Misconception:
+    """A wrong answer, and the sentence that a learner who gave it needs.
+
+    Parameters
+    ----------
+    name : str
+        A few words.
+    message : str
+        What was mixed up, and how to see it.
+    wrong : callable
+        Answers as a learner with this misconception would.
+
+    Examples
+    --------
+    >>> Misconception("off by one", "The query may look at itself.", lambda t: t).wrong(3)
+    3
+    """
+
+    name: str
+    message: str
+    wrong: Callable
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found; shows itself as text, and is true if the answer is right.
+
+    Parameters
+    ----------
+    passed : bool or None
+        None if there was no attempt yet.
+    text : str
+        For the learner.
+    misconception : Misconception, optional
+        The one that explains every wrong answer, or at least the smallest.
+
+    Examples
+    --------
+    >>> Verdict(True, "leak: right")
+    leak: right
+    """
+
+    passed: bool | None
+    text: str
+    misconception: Misconception | None = None
+
+    def __bool__(self) -> bool:
+        return self.passed is True
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A function to write, and all that is known of how it goes wrong.
+
+    Parameters
+    ----------
+    name : str
+        The name of the learner's function.
+    level : str
+        "easy", "medium" or "hard".
+    minutes : int
+        A guess for someone who read the notebook.
+    reference : callable
+        The right answer.
+    cases : sequence of tuple
+        Arguments to try, the smallest first.
+    misconceptions : sequence of Misconception
+        At least one; on the cases they differ from the reference and from each other.
+
+    Examples
+    --------
+    >>> exercise = Exercise(
+    ...     "double", "easy", 1, lambda x: 2 * x, [(1,), (3,)],
+    ...     [Misconception("square", "That is the square.", lambda x: x * x)],
+    ... )
+    >>> exercise.check(lambda x: x * x)
+    double: not yet.
+    double(1) should give 2, yours gives 1.
+    That is the square.
+    >>> exercise.check(lambda x: x + x)
+    double: right on all 2 examples.
+    """
+
+    name: str
+    level: str
+    minutes: int
+    reference: Callable
+    cases: Sequence[tuple]
+    misconceptions: Sequence[Misconception]
+
+    def check(self, answer: Callable) -> Verdict:
+        """Try an answer on all cases and explain the first that goes wrong.
+
+        Parameters
+        ----------
+        answer : callable
+            The learner's function. One that returns ``...`` or None everywhere counts as
+            not attempted.
+
+        Returns
+        -------
+        Verdict
+            Right, wrong and why, or not attempted yet.
+
+        Raises
+        ------
+        ValueError
+            If ``answer`` cannot be called.
+
+        Examples
+        --------
+        >>> exercise = Exercise("one", "easy", 1, lambda: 1, [()], [])
+        >>> exercise.check(lambda: ...)
+        one: not attempted yet. Replace the ... and run the cell again.
+        """
+        if not callable(answer):
+            raise ValueError(f"check needs the function itself, check({self.name}), got {answer!r}")
+        outcomes = [_try(answer, case) for case in self.cases]
+        if all(outcome.value is ... or outcome.value is None for outcome in outcomes) and not any(
+            outcome.error for outcome in outcomes
+        ):
+            return Verdict(
+                None, f"{self.name}: not attempted yet. Replace the ... and run the cell again."
+            )
+        wanted = [_try(self.reference, case) for case in self.cases]
+        wrong = [i for i in range(len(self.cases)) if not _same(outcomes[i], wanted[i])]
+        if wrong:
+            return self._explain(outcomes, wanted, wrong[0])
+        if any(outcome.changed for outcome in outcomes):
+            return Verdict(
+                False,
+                f"{self.name}: the answers are right, but your function changes the tensor it "
+                "was given. Work on a copy: x.clone().",
+            )
+        return Verdict(True, f"{self.name}: right on all {len(self.cases)} examples.")
+
+    def _explain(self, outcomes: list["_Outcome"], wanted: list["_Outcome"], first: int) -> Verdict:
+        call = f"{self.name}({', '.join(_show(argument) for argument in self.cases[first])})"
+        got, right = outcomes[first], wanted[first]
+        if got.error:
+            lines = [f"{call} stopped with {got.error}."]
+        else:
+            lines = [f"{call} should give {_show(right.value)}, yours gives {_show(got.value)}."]
+            lines += _difference_in_kind(got.value, right.value)
+        misconception, everywhere = self._recognise(outcomes, first)
+        if misconception:
+            lines.append(
+                ("" if everywhere else "There it looks like this: ") + misconception.message
+            )
+        return Verdict(False, "\n".join([f"{self.name}: not yet.", *lines]), misconception)
+
+    def _recognise(
+        self, outcomes: list["_Outcome"], first: int
+    ) -> tuple[Misconception | None, bool]:
+        """Find the misconception that gives the learner's answers: all, else the smallest."""
+        here = []
+        for misconception in self.misconceptions:
+            mistakes = [_try(misconception.wrong, case) for case in self.cases]
+            if all(_same(a, b) for a, b in zip(outcomes, mistakes, strict=True)):
+                return misconception, True
+            if _same(outcomes[first], mistakes[first]):
+                here.append(misconception)
+        return (here[0], False) if len(here) == 1 else (None, False)
+
+
+def checker(*exercises: Exercise) -> Callable[[Callable], Verdict]:
+    """Make the ``check`` of a notebook: it finds the exercise by the function's name.
+
+    Parameters
+    ----------
+    *exercises : Exercise
+        Those of the notebook.
+
+    Returns
+    -------
+    callable
+        Takes the learner's function, returns a :class:`Verdict`; raises a ``ValueError`` that
+        lists the names if none fits.
+
+    Examples
+    --------
+    >>> check = checker(Exercise("one", "easy", 1, lambda: 1, [()], []))
+    >>> def one():
+    ...     return 1
+    >>> check(one)
+    one: right on all 1 examples.
+    """
+    by_name = {exercise.name: exercise for exercise in exercises}
+
+    def check(answer: Callable) -> Verdict:
+        name = getattr(answer, "__name__", repr(answer))
+        if name not in by_name:
+            raise ValueError(
+                f"check knows {', '.join(by_name)}, not {name}; keep the function's name and pass "
+                "the function itself, without brackets"
+            )
+        return by_name[name].check(answer)
+
+    check.exercises = exercises
+    return check
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    value: Any = None
+    error: str = ""
+    changed: bool = False
+
+
+def _try(answer: Callable, case: tuple) -> _Outcome:
+    arguments = copy.deepcopy(case)
+    try:
+        value = answer(*arguments)
+    except Exception as error:  # whatever a learner's code raises becomes part of the verdict
+        return _Outcome(error=f"{type(error).__name__}: {error}")
+    changed = not all(
+        torch.equal(before, after)
+        for before, after in zip(case, arguments, strict=True)
+        if isinstance(before, Tensor)
+    )
+    return _Outcome(value, changed=changed)
+
+
+def _same(a: _Outcome, b: _Outcome) -> bool:
+    if a.error or b.error:
+        return a.error.split(":")[0] == b.error.split(":")[0]
+    return _equal(a.value, b.value)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        if a.shape != b.shape or _kind(a) != _kind(b):
+            return False
+        return torch.allclose(
+            a.double(), b.double(), rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True
+        )
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return False
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, int | float) and isinstance(b, int | float):
+        return (a != a and b != b) or math.isclose(a, b, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    return type(a) is type(b) and a == b
+
+
+def _difference_in_kind(got: Any, wanted: Any) -> list[str]:
+    """Say in words what a picture of the numbers would hide: type, shape, dtype."""
+    if isinstance(wanted, Tensor) != isinstance(got, Tensor):
+        return [f"The answer must be a {_kind(wanted)}, yours is a {_kind(got)}."]
+    if isinstance(wanted, Tensor) and got.shape != wanted.shape:
+        return [f"Its shape must be {tuple(wanted.shape)}, yours is {tuple(got.shape)}."]
+    if _kind(got) != _kind(wanted):
+        return [f"The answer must be a {_kind(wanted)}, yours is a {_kind(got)}."]
+    return []
+
+
+def _kind(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    if value.dtype == torch.bool:
+        return "boolean tensor"
+    return "floating tensor" if value.is_floating_point() else "tensor of integers"
+
+
+def _show(value: Any) -> str:
+    """Write a value so that a learner can compare it by eye."""
+    if isinstance(value, Tensor):
+        return _show(value.tolist())
+    if isinstance(value, bool) or value is None:
+        return str(value)
+    if isinstance(value, float):
+        return (
+            f"{round(value, 3) + 0.0:g}".replace("-inf", "−∞")
+            .replace("inf", "∞")
+            .replace("nan", "NaN")
+        )
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_show, value)) + "]"
+    if callable(value):
+        return getattr(value, "__name__", repr(value))
+    return repr(value)

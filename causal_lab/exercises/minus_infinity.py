@@ -1,0 +1,168 @@
+"""The exercises of notebook 02: the matrix M, the opposite polarity, dead rows."""
+
+import torch
+from torch import Tensor
+
+from causal_lab.exercises.frame import Exercise, Misconception, checker
+from causal_lab.masks import generate_causal_logit_mask, generate_incremental_mask
+from causal_lab.softmax import masked_softmax
+
+_INFINITY = float("inf")
+
+
+def _filled(blocked: Tensor, fill: float = -_INFINITY) -> Tensor:
+    return torch.zeros(blocked.shape).masked_fill(blocked, fill)
+
+
+def _ones(T: int) -> Tensor:
+    return torch.ones(T, T)
+
+
+CAUSAL_LOGIT_MASK = Exercise(
+    name="causal_logit_mask",
+    level="easy",
+    minutes=4,
+    reference=generate_causal_logit_mask,
+    cases=[(1,), (2,), (3,), (5,)],
+    misconceptions=[
+        Misconception(
+            "0 · ∞",
+            "You multiply a 0/1 matrix by −∞. Where the matrix is 0 this gives 0 · −∞ = NaN. Fill, "
+            "do not multiply: masked_fill.",
+            lambda T: _ones(T).triu(1) * -_INFINITY,
+        ),
+        Misconception(
+            "diagonal blocked",
+            "You block the diagonal too: no token may look at itself, and the first one sees "
+            "nothing at all. triu(diagonal=1) begins above the diagonal.",
+            lambda T: _filled(_ones(T).triu(0).bool()),
+        ),
+        Misconception(
+            "one off",
+            "You block from the second diagonal on: each token still sees the next one, the one it "
+            "has to guess.",
+            lambda T: _filled(_ones(T).triu(2).bool()),
+        ),
+        Misconception(
+            "past blocked",
+            "You block the past and leave the future open. Rows are queries; the future lies to "
+            "the right of the diagonal.",
+            lambda T: _filled(_ones(T).tril(-1).bool()),
+        ),
+        Misconception(
+            "finite fill",
+            "You fill with a large negative number instead of −∞. It is a strong wish, not a wall: "
+            "it leaks, overflows or adds up, depending on dtype and scores.",
+            lambda T: _filled(_ones(T).triu(1).bool(), -1e9),
+        ),
+        Misconception(
+            "boolean",
+            "You return the boolean mask. Added to scores, True counts as 1 and makes the future a "
+            "little more likely.",
+            lambda T: _ones(T).triu(1).bool(),
+        ),
+    ],
+)
+
+
+def _padding(length: int, real: int) -> Tensor:
+    return (torch.arange(length) >= real).expand(length, length)
+
+
+SDPA_MASK = Exercise(
+    name="sdpa_mask",
+    level="easy",
+    minutes=3,
+    reference=lambda blocked: ~blocked,
+    cases=[
+        (generate_incremental_mask(0, 2),),
+        (generate_incremental_mask(0, 3),),
+        (_padding(3, 2),),
+        (generate_incremental_mask(2, 2),),
+    ],
+    misconceptions=[
+        Misconception(
+            "unchanged",
+            "You pass the mask on as it is: True means blocked here, but allowed there. The model "
+            "would see the future and nothing else.",
+            lambda blocked: blocked,
+        ),
+        Misconception(
+            "transposed",
+            "You transpose instead of inverting. Rows stay queries and columns stay keys on both "
+            "sides; only the meaning of True changes.",
+            lambda blocked: blocked.transpose(0, 1),
+        ),
+        Misconception(
+            "0 and 1 as numbers",
+            "You turn the mask into floats. A floating mask is added to the scores, so a 1 on the "
+            "future invites the model to look there.",
+            lambda blocked: blocked.float(),
+        ),
+        Misconception(
+            "allowed as numbers",
+            "You invert the mask, but as floats: they are added to the scores, and the future only "
+            "loses 1. Keep the mask boolean.",
+            lambda blocked: (~blocked).float(),
+        ),
+        Misconception(
+            "rebuilt",
+            "You build a fresh triangle and forget the mask you were given. It may block padding, "
+            "or be a rectangle behind a cache.",
+            lambda blocked: torch.ones_like(blocked).tril(),
+        ),
+    ],
+)
+
+_CAUSAL_2 = generate_incremental_mask(0, 2)
+_LEFT_PADDED = generate_incremental_mask(0, 3) | (torch.arange(3) < 1)
+
+
+def _scores(queries: int, keys: int) -> Tensor:
+    return torch.randn(queries, keys, generator=torch.Generator().manual_seed(queries + keys))
+
+
+SAFE_SOFTMAX = Exercise(
+    name="safe_softmax",
+    level="hard",
+    minutes=8,
+    reference=masked_softmax,
+    cases=[
+        (torch.zeros(2, 2), _CAUSAL_2),
+        (torch.zeros(1, 2), torch.tensor([[True, True]])),
+        (_scores(3, 3), _LEFT_PADDED),
+        (_scores(2, 5), generate_incremental_mask(3, 2)),
+    ],
+    misconceptions=[
+        Misconception(
+            "NaN",
+            "A row with nothing to see becomes NaN: softmax divides 0 by 0. Decide what such a row "
+            "should be: here, zeros.",
+            lambda scores, blocked: torch.softmax(scores.masked_fill(blocked, -_INFINITY), -1),
+        ),
+        Misconception(
+            "uniform over the forbidden",
+            "With a finite fill, a row that may see nothing looks at all its forbidden keys "
+            "equally: no NaN, no warning, and a leak.",
+            lambda scores, blocked: torch.softmax(scores.masked_fill(blocked, -1e9), -1),
+        ),
+        Misconception(
+            "zero before softmax",
+            "You set the scores to 0. Notebook 01: e⁰ = 1, so the blocked keys keep their share.",
+            lambda scores, blocked: torch.softmax(scores.masked_fill(blocked, 0.0), -1),
+        ),
+        Misconception(
+            "cut after softmax",
+            "You cut the weights after the softmax. The rows no longer sum to 1: what you cut off "
+            "is missing.",
+            lambda scores, blocked: torch.softmax(scores, -1).masked_fill(blocked, 0.0),
+        ),
+        Misconception(
+            "polarity",
+            "You block the allowed keys: here True means blocked.",
+            lambda scores, blocked: masked_softmax(scores, ~blocked),
+        ),
+    ],
+)
+
+check = checker(CAUSAL_LOGIT_MASK, SDPA_MASK, SAFE_SOFTMAX)

@@ -1,0 +1,150 @@
+"""The exercises of notebook 03: the axis, the shift, the temperature, the entropy."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from causal_lab.exercises.frame import Exercise, Misconception, checker
+from causal_lab.softmax import entropy
+
+
+def _naive(scores: Tensor, dim: int = -1) -> Tensor:
+    exponentials = scores.exp()
+    return exponentials / exponentials.sum(dim, keepdim=True)
+
+
+ROW_SOFTMAX = Exercise(
+    name="row_softmax",
+    level="medium",
+    minutes=5,
+    reference=lambda scores: torch.softmax(scores, -1),
+    cases=[
+        (torch.tensor([[0.0, 1.0]]),),
+        (torch.tensor([[0.0, 1.0], [2.0, -1.0]]),),
+        (torch.tensor([[1000.0, 1000.0]]),),
+        (torch.tensor([[0.0, 0.0], [1000.0, 1000.0]]),),
+        (torch.tensor([[1000.0, 0.0, 0.0, 0.0]]),),
+    ],
+    misconceptions=[
+        Misconception(
+            "overflow",
+            "Right for small scores, but e¹⁰⁰⁰ overflows, and ∞/∞ is NaN. Subtract the largest "
+            "score of the row first: the weights stay the same.",
+            _naive,
+        ),
+        Misconception(
+            "columns",
+            "Your columns sum to 1, not your rows. A query shares its weight among its keys: the "
+            "last axis.",
+            lambda scores: torch.softmax(scores, 0),
+        ),
+        Misconception(
+            "largest of all",
+            "You subtract the largest score of the whole matrix. A row far below it underflows: "
+            "all its exponentials become 0, and 0/0 is NaN. Each row needs its own maximum.",
+            lambda scores: _naive(scores - scores.max()),
+        ),
+        Misconception(
+            "mean",
+            "You subtract the mean of the row. One large score still stands far above it and "
+            "overflows; above the maximum stands nothing.",
+            lambda scores: _naive(scores - scores.mean(-1, keepdim=True)),
+        ),
+        Misconception(
+            "divided by the maximum",
+            "You divide by the largest score. That changes the distances between scores, and so "
+            "the weights; only subtracting leaves them alone.",
+            lambda scores: _naive(scores / scores.amax(-1, keepdim=True)),
+        ),
+    ],
+)
+
+AT_TEMPERATURE = Exercise(
+    name="at_temperature",
+    level="easy",
+    minutes=3,
+    reference=lambda scores, temperature: torch.softmax(scores / temperature, -1),
+    cases=[
+        (torch.tensor([0.0, 1.0]), 2.0),
+        (torch.tensor([0.0, 1.0]), 0.5),
+        (torch.tensor([-1.0, 0.5, 2.0]), 4.0),
+    ],
+    misconceptions=[
+        Misconception(
+            "multiplied",
+            "You multiply by the temperature: hotter becomes sharper. Heat spreads out: divide.",
+            lambda scores, temperature: torch.softmax(scores * temperature, -1),
+        ),
+        Misconception(
+            "forgotten",
+            "Your answer does not change with the temperature: it is missing, or you subtract it, "
+            "and a softmax does not notice when all scores move together.",
+            lambda scores, temperature: torch.softmax(scores, -1),
+        ),
+        Misconception(
+            "weights divided",
+            "You divide the weights, after the softmax. They no longer sum to 1. The temperature "
+            "belongs to the scores.",
+            lambda scores, temperature: torch.softmax(scores, -1) / temperature,
+        ),
+        Misconception(
+            "physics",
+            "You flip the sign, as physics does with energies, where low is likely. A high score "
+            "means more weight: no minus.",
+            lambda scores, temperature: torch.softmax(-scores / temperature, -1),
+        ),
+        Misconception(
+            "not renormalised",
+            "You raise the weights to the power 1/temperature. That is the right idea, but the row "
+            "must be made to sum to 1 again.",
+            lambda scores, temperature: torch.softmax(scores, -1) ** (1 / temperature),
+        ),
+    ],
+)
+
+ROW_ENTROPY = Exercise(
+    name="row_entropy",
+    level="medium",
+    minutes=4,
+    reference=lambda weights: entropy(weights),
+    cases=[
+        (torch.tensor([0.5, 0.5]),),
+        (torch.tensor([1.0, 0.0]),),
+        (torch.tensor([[0.25, 0.25, 0.5], [0.0, 0.5, 0.5]]),),
+    ],
+    misconceptions=[
+        Misconception(
+            "0 · log 0",
+            "Right until a weight is 0: 0 · ln 0 is NaN for the machine, 0 for the formula. "
+            "torch.special.entr and torch.xlogy know that.",
+            lambda weights: -(weights * weights.log()).sum(-1),
+        ),
+        Misconception(
+            "sign",
+            "Your entropy is negative: ln of a weight below 1 is negative, so the sum needs a "
+            "minus.",
+            lambda weights: -entropy(weights),
+        ),
+        Misconception(
+            "bits",
+            "You measure in bits (log2). Here the unit is the nat: the natural logarithm, so that "
+            "exp of the entropy counts keys.",
+            lambda weights: entropy(weights) / math.log(2),
+        ),
+        Misconception(
+            "mean",
+            "You average over the keys instead of adding up. Then a row of 100 equal weights would "
+            "seem more certain than a row of 2.",
+            lambda weights: entropy(weights) / weights.shape[-1],
+        ),
+        Misconception(
+            "effective keys",
+            "You return the exponential of the entropy, the effective number of keys. The entropy "
+            "is its logarithm.",
+            lambda weights: entropy(weights).exp(),
+        ),
+    ],
+)
+
+check = checker(ROW_SOFTMAX, AT_TEMPERATURE, ROW_ENTROPY)

@@ -1,0 +1,166 @@
+"""Every reference is right, every misconception is caught with its own sentence."""
+
+import importlib
+import pkgutil
+
+import pytest
+import torch
+
+from causal_lab import exercises as package
+from causal_lab.exercises.frame import Exercise, Misconception, checker
+
+MODULES = [
+    importlib.import_module(f"causal_lab.exercises.{module.name}")
+    for module in pkgutil.iter_modules(package.__path__)
+    if module.name != "frame"
+]
+EXERCISES = [exercise for module in MODULES for exercise in module.check.exercises]
+MISTAKES = [(exercise, mistake) for exercise in EXERCISES for mistake in exercise.misconceptions]
+
+
+def name_of(value):
+    return getattr(value, "name", None)
+
+
+def test_every_notebook_so_far_has_exercises():
+    assert {module.__name__.rsplit(".", 1)[1] for module in MODULES} >= {
+        "start_here",
+        "zero_is_not_nothing",
+        "minus_infinity",
+        "row_by_row",
+        "causal_attention",
+    }
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rsplit(".")[-1])
+def test_a_notebook_has_two_exercises_or_more(module):
+    assert len(module.check.exercises) >= 2
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=name_of)
+def test_an_exercise_is_complete(exercise):
+    assert exercise.level in ("easy", "medium", "hard")
+    assert 1 <= exercise.minutes <= 15
+    assert len(exercise.cases) >= 2
+    assert len(exercise.misconceptions) >= 4
+    messages = [mistake.message for mistake in exercise.misconceptions]
+    assert len(set(messages)) == len(messages)
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=name_of)
+def test_the_reference_is_right(exercise):
+    verdict = exercise.check(exercise.reference)
+    assert verdict.passed is True, verdict
+    assert verdict
+
+
+@pytest.mark.parametrize(("exercise", "mistake"), MISTAKES, ids=name_of)
+def test_a_misconception_is_caught_with_its_own_sentence(exercise, mistake):
+    verdict = exercise.check(mistake.wrong)
+    assert verdict.passed is False
+    assert verdict.misconception is mistake
+    assert verdict.text.endswith(mistake.message)
+    assert "There it looks like" not in verdict.text
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=name_of)
+@pytest.mark.parametrize("nothing", [..., None])
+def test_a_stub_counts_as_not_attempted(exercise, nothing):
+    verdict = exercise.check(lambda *arguments: nothing)
+    assert verdict.passed is None
+    assert not verdict
+    assert "not attempted yet" in repr(verdict)
+
+
+def double(wrong=()):
+    return Exercise("double", "easy", 1, lambda x: 2 * x, [(1,), (2,), (3,)], wrong)
+
+
+def test_the_smallest_counterexample_is_shown():
+    verdict = double().check(lambda x: x * x)
+    assert verdict.text == "double: not yet.\ndouble(1) should give 2, yours gives 1."
+
+
+def test_a_mistake_that_fits_only_the_smallest_example_is_offered_as_a_guess():
+    square = Misconception("square", "That is the square.", lambda x: x * x)
+    verdict = double([square]).check(lambda x: x)
+    assert verdict.misconception is square
+    assert verdict.text.endswith("There it looks like this: That is the square.")
+
+
+def test_two_mistakes_that_fit_the_smallest_example_are_not_guessed_between():
+    square = Misconception("square", "That is the square.", lambda x: x * x)
+    cube = Misconception("cube", "That is the cube.", lambda x: x**3)
+    assert double([square, cube]).check(lambda x: x).misconception is None
+
+
+def test_an_error_in_the_answer_is_told_with_the_call():
+    verdict = double().check(lambda x: x / 0)
+    assert verdict.passed is False
+    assert "double(1) stopped with ZeroDivisionError: division by zero." in verdict.text
+
+
+def test_half_an_attempt_is_an_attempt():
+    verdict = double().check(lambda x: 2 if x == 1 else None)
+    assert verdict.passed is False
+    assert "double(2) should give 4, yours gives None." in verdict.text
+
+
+def test_a_right_answer_that_changes_its_input_is_not_right():
+    exercise = Exercise("twice", "easy", 1, lambda x: 2 * x, [(torch.ones(2),)], [])
+    verdict = exercise.check(lambda x: x.mul_(2))
+    assert verdict.passed is False
+    assert "x.clone()" in verdict.text
+    assert exercise.cases[0][0].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda x: [2.0, 2.0], "The answer must be a floating tensor, yours is a list."),
+        (lambda x: x[:1] * 2, "Its shape must be (2,), yours is (1,)."),
+        (lambda x: x.long() * 2, "The answer must be a floating tensor, yours is a tensor of"),
+        (lambda x: x > 0, "The answer must be a floating tensor, yours is a boolean tensor."),
+    ],
+)
+def test_a_wrong_kind_is_said_in_words(answer, said):
+    exercise = Exercise("twice", "easy", 1, lambda x: 2 * x, [(torch.ones(2),)], [])
+    assert said in exercise.check(answer).text
+
+
+def test_a_wrong_kind_of_plain_answer_is_said_in_words():
+    assert "must be a int, yours is a str" in double().check(lambda x: "2").text
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [(True, 1), (1.0, True), (float("nan"), 0.0), ([1, 2], [1]), (0.5, 0.5001), ("a", "b")],
+)
+def test_values_that_differ_are_told_apart(right, wrong):
+    exercise = Exercise("value", "easy", 1, lambda: right, [()], [])
+    assert exercise.check(lambda: right).passed is True
+    assert exercise.check(lambda: wrong).passed is False
+
+
+def test_nan_infinity_and_rounding_are_shown_plainly():
+    values = torch.tensor([float("nan"), -float("inf"), -0.0, 1 / 3])
+    exercise = Exercise("value", "easy", 1, lambda: torch.zeros(4), [()], [])
+    assert "[NaN, −∞, 0, 0.333]" in exercise.check(lambda: values).text
+
+
+def test_check_finds_the_exercise_by_name():
+    def triple(x):
+        return 3 * x
+
+    check = checker(double())
+    with pytest.raises(ValueError, match="check knows double, not triple"):
+        check(triple)
+    triple.__name__ = "double"
+    assert check(triple).passed is False
+
+
+def test_check_wants_the_function_not_its_answer():
+    with pytest.raises(ValueError, match="the function itself"):
+        checker(double())(4)
+    with pytest.raises(ValueError, match=r"check\(double\)"):
+        double().check(4)
