@@ -184,7 +184,7 @@ def fused_attention(
     bias: Tensor | None = None,
     scale: float | None = None,
 ) -> Tensor:
-    """Compute the same output without ever showing the weights: faster, and less memory.
+    """Compute the same output by PyTorch's fused kernel, which does not show the weights.
 
     Parameters
     ----------
@@ -216,21 +216,26 @@ def fused_attention(
     """
     _check_queries_and_keys(q, k)
     _check_values(q, k, v)
-    scores_like = q.new_empty(
-        ()
-    ).expand(  # a shape to check against, no memory
-        *torch.broadcast_shapes(q.shape[:-2], k.shape[:-2]), q.shape[-2], k.shape[-2]
-    )
+    lead = torch.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    # A shape to check against, without the memory.
+    scores = q.new_empty(()).expand(*lead, q.shape[-2], k.shape[-2])
     mask = None
     if blocked is not None:
-        mask = to_allowed(check_blocked(blocked, scores_like))
+        mask = to_allowed(check_blocked(blocked, scores))
     if bias is not None:
-        mask = check_fits("bias", check_floating("bias", bias), scores_like).to(q.dtype)
+        mask = check_fits("bias", check_floating("bias", bias), scores).to(q.dtype)
         if blocked is not None:
             mask = mask + to_additive(blocked, q.dtype)
-    lead = torch.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
-    q, k, v = (x.expand(*lead, *x.shape[-2:]) for x in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    q, k, v = (_four_axes(x.expand(*lead, *x.shape[-2:])) for x in (q, k, v))
+    if mask is not None and len(lead) > 2:
+        mask = _four_axes(mask.expand(scores.shape))
+    output = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    return output.reshape(*lead, *output.shape[-2:])
+
+
+def _four_axes(x: Tensor) -> Tensor:
+    """View the tensor as (batch, head, length, dim): only so does PyTorch take its fused path."""
+    return x[(None,) * (4 - x.ndim)] if x.ndim <= 4 else x.flatten(0, -4)
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
@@ -414,7 +419,7 @@ class MultiHeadAttention(nn.Module):
         bias : Tensor, floating, broadcastable to (batch, head, query, key), optional
             Added to the scores before the softmax.
         need_weights : bool, default True
-            False takes the fused path, which is faster and shows no weights.
+            False takes the fused path, which shows no weights.
 
         Returns
         -------

@@ -32,7 +32,8 @@ BLACK, WHITE = WEIGHT_LEVELS, WEIGHT_LEVELS + _GREYS - 1
 BLOCKED, HATCH, ALLOWED, PAST, FUTURE, NAN = range(WHITE + 1, WHITE + 7)
 
 _TITLE, _CAPTION, _COLOUR_BAR = 30, 26, 66
-_LEFT, _BOTTOM = 96, 92
+_LEFT = 96
+_BELOW_NUMBERS, _BELOW_WORDS = 46, 92
 _LABEL_LENGTH = 11
 _GRID_UNTIL = 32  # more tokens than this, and grid lines would hide the cells
 
@@ -196,6 +197,8 @@ class HeatPanel:
         smaller than a pixel, and of those that share a pixel one is shown.
     colour_bar : bool, default True
         Whether the scale of the weights stands beside it.
+    words : bool, default True
+        Whether there is room for words below, not only for numbers.
 
     Examples
     --------
@@ -203,10 +206,10 @@ class HeatPanel:
     262
     """
 
-    def __init__(self, side: int = 384, *, colour_bar: bool = True):
+    def __init__(self, side: int = 384, *, colour_bar: bool = True, words: bool = True):
         self.side = side
         self.width = _LEFT + side + (_COLOUR_BAR if colour_bar else 12)
-        self.height = side + _BOTTOM
+        self.height = side + (_BELOW_WORDS if words else _BELOW_NUMBERS)
         self.background = np.full((self.height, self.width), WHITE, dtype=np.uint8)
         _write(self.background, "query (looks)", 12, side // 2, turned=True)
         if colour_bar:
@@ -331,6 +334,8 @@ class BarPanel:
         What the height means.
     root : bool, default False
         Whether the height is the square root of the value, so that small ones are seen.
+    words : bool, default True
+        Whether there is room for words below, not only for numbers.
 
     Examples
     --------
@@ -339,10 +344,17 @@ class BarPanel:
     """
 
     def __init__(
-        self, width: int = 480, height: int = 240, *, label: str = "weight", root: bool = False
+        self,
+        width: int = 480,
+        height: int = 240,
+        *,
+        label: str = "weight",
+        root: bool = False,
+        words: bool = True,
     ):
         self.bar_width, self.bar_height, self.root = width, height, root
-        self.width, self.height = _LEFT + width + 20, height + _BOTTOM
+        self.width = _LEFT + width + 20
+        self.height = height + (_BELOW_WORDS if words else _BELOW_NUMBERS)
         self.background = np.full((self.height, self.width), WHITE, dtype=np.uint8)
         _write(self.background, label, 12, height // 2, turned=True)
         for share in WEIGHT_TICKS if root else (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -488,7 +500,7 @@ def _name_axis(
     target: np.ndarray, name: str, x: int, bottom: int, labels: Sequence[str] | None
 ) -> None:
     """Name the horizontal axis: close to numbers, below the longest word."""
-    _write(target, name, x, bottom + (34 if labels is None else _BOTTOM - 10), align="centre")
+    _write(target, name, x, bottom + (34 if labels is None else _BELOW_WORDS - 10), align="centre")
 
 
 def _label_of(index: int, labels: Sequence[str] | None) -> str:

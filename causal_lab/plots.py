@@ -8,7 +8,7 @@ pictures that are drawn at the same time.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -110,22 +110,22 @@ def plot_mask(
     --------
     >>> from causal_lab.masks import generate_causal_mask
     >>> plot_mask(generate_causal_mask(4))
-    <Figure size 480x400 with 1 Axes>
+    <Figure size 540x400 with 1 Axes>
     """
     blocked = _matrix("blocked", check_boolean("blocked", blocked)).astype(bool)
-    ax = _axes(ax, 4.8, 4.0)
+    own_figure = ax is None
+    ax = _axes(ax, 5.4, 4.0)
     ax.imshow(np.zeros(blocked.shape), cmap=_one_colour(ALLOWED_COLOUR))
     _hatch(ax, blocked)
     _dress(ax, blocked.shape, tokens, title)
-    ax.legend(
-        handles=[
-            Patch(facecolor=ALLOWED_COLOUR, label="may look"),
-            Patch(facecolor=BLOCKED_COLOUR, edgecolor=HATCH_COLOUR, hatch="////", label="blocked"),
-        ],
-        loc="upper left",
-        bbox_to_anchor=(1.0, 1.0),
-        frameon=False,
-    )
+    if own_figure:
+        open_patch = Patch(facecolor=ALLOWED_COLOUR, label="may look")
+        closed_patch = Patch(
+            facecolor=BLOCKED_COLOUR, edgecolor=HATCH_COLOUR, hatch="////", label="blocked"
+        )
+        ax.figure.legend(
+            handles=[open_patch, closed_patch], loc="outside right upper", frameon=False
+        )
     return ax.figure
 
 
@@ -172,7 +172,8 @@ def plot_weights(
     _hatch(ax, hidden & (cells == 0))
     _frame(ax, hidden & (cells != 0))
     _dress(ax, cells.shape, tokens, title)
-    _number(ax, np.where(hidden & (cells == 0), -np.inf, cells), dark_below=0.25)
+    written = np.where(hidden & (cells == 0), -np.inf, cells)
+    _number(ax, written, np.isnan(cells) | (cells < 0.25), _short)
     if own_figure:
         bar = ax.figure.colorbar(image, ax=ax, ticks=WEIGHT_TICKS, format="{x:g}")
         bar.set_label("weight")
@@ -228,7 +229,7 @@ def plot_scores(
     image = ax.imshow(shown, cmap=_with_nan(_SCORE_MAP), vmin=-limit, vmax=limit)
     _hatch(ax, below)
     _dress(ax, cells.shape, tokens, title)
-    _number(ax, cells, dark_below=-np.inf, infinity="−∞")
+    _number(ax, cells, np.isnan(cells) | (np.abs(shown) > 0.6 * limit), "{:.2f}".format, "−∞")
     if own_figure:
         ax.figure.colorbar(image, ax=ax).set_label("score")
     return ax.figure
@@ -399,20 +400,25 @@ def _frame(ax: Axes, leaking: np.ndarray) -> None:
         )
 
 
-def _number(ax: Axes, cells: np.ndarray, *, dark_below: float, infinity: str = "") -> None:
-    """Write the numbers into the cells of a small matrix."""
+def _number(
+    ax: Axes,
+    cells: np.ndarray,
+    is_dark: np.ndarray,
+    write: Callable[[float], str],
+    infinity: str = "",
+) -> None:
+    """Write the numbers into the cells of a small matrix; exact zeros show as a bare 0."""
     if max(cells.shape) > 8:
         return
     for (row, column), value in np.ndenumerate(cells):
-        text = infinity if value == -np.inf else "NaN" if np.isnan(value) else _short(value)
-        colour = "white" if -np.inf < value < dark_below or np.isnan(value) else "black"
+        text = infinity if value == -np.inf else "NaN" if np.isnan(value) else write(value)
+        colour = "white" if is_dark[row, column] else "black"
+        text = "0" if value == 0 else text
         ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
 
 
-def _short(value: float) -> str:
-    if value == 0:
-        return "0"
-    return f"{value:.2f}" if abs(value) >= 0.005 else f"{value:.0e}".replace("e-0", "e-")
+def _short(weight: float) -> str:
+    return f"{weight:.2f}" if weight >= 0.005 else f"{weight:.0e}".replace("e-0", "e-")
 
 
 def _dress(

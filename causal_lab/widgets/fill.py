@@ -114,7 +114,7 @@ class FillExplorer(Explorer):
             "pads": slider("padding on the left", 0, 0, 8),
             "dtype": choice("dtype", list(DTYPES)),
         }
-        super().__init__(controls, Canvas([HeatPanel(384)]))
+        super().__init__(controls, Canvas([HeatPanel(384, words=False)]))
 
     def compute(self, T: int, fill: str, wish: int, pads: int, dtype: str) -> FillState:  # noqa: D102
         return fill_state(T, fill, wish, pads, dtype, self.scores)

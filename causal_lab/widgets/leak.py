@@ -102,7 +102,7 @@ class LeakExplorer(Explorer):
             "way": choice("against the future", list(WAYS), "score × 0, then softmax"),
             "scores": choice("scores", [ALL_ZERO, RANDOM]),
         }
-        super().__init__(controls, Canvas([BarPanel(640, 260)]))
+        super().__init__(controls, Canvas([BarPanel(640, 260, words=False)]))
 
     def compute(self, T: int, t: int, way: str, scores: str) -> LeakState:  # noqa: D102
         return leak_state(T, t, way, self.scores[scores])

@@ -82,7 +82,9 @@ class MaskExplorer(Explorer):
             "mask": choice("mask", [CAUSAL, NO_MASK]),
         }
         side = 512 if max_T > 64 else 384
-        super().__init__(controls, Canvas([HeatPanel(side, colour_bar=False)]))
+        super().__init__(
+            controls, Canvas([HeatPanel(side, colour_bar=False, words=tokens is not None)])
+        )
 
     def compute(self, T: int, position: int, mask: str) -> MaskState:  # noqa: D102
         return mask_state(T, position, mask)

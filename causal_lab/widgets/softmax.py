@@ -115,7 +115,9 @@ class SoftmaxExplorer(Explorer):
             "axis": choice("softmax", [BY_ROW, BY_COLUMN]),
             "row": slider("query drawn as bars", min(5, T - 1), 0, MAX_TOKENS - 1),
         }
-        super().__init__(controls, Canvas([HeatPanel(320), BarPanel(300, 320)]))
+        super().__init__(
+            controls, Canvas([HeatPanel(320, words=False), BarPanel(300, 320, words=False)])
+        )
 
     def compute(self, T: int, temperature: float, axis: str, row: int) -> SoftmaxState:  # noqa: D102
         return softmax_state(T, temperature, axis, row, self.scores)
