@@ -15,9 +15,12 @@ from causal_lab.checks import (
     check_fits,
     check_floating,
     check_same_device,
+    check_same_dtype,
     check_size,
+    check_tensor,
+    describe,
 )
-from causal_lab.masks import generate_causal_mask, to_additive, to_allowed
+from causal_lab.masks import generate_causal_mask, to_allowed
 from causal_lab.softmax import masked_softmax
 
 
@@ -56,8 +59,8 @@ def algorithm_5_causal_attention(Q: Tensor, K: Tensor, V: Tensor, M: Tensor) -> 
     [[2.0], [3.0]]
     """
     for name, matrix in (("Q", Q), ("K", K), ("V", V), ("M", M)):
-        check_floating(name, matrix)
-    T, d = Q.shape if Q.ndim == 2 else (-1, -1)
+        check_same_device(name, check_same_dtype(name, matrix, "Q", Q), "Q", Q)
+    T, d = Q.shape if Q.ndim == 2 and Q.numel() else (-1, -1)
     if K.shape != (T, d) or V.shape != (T, d) or M.shape != (T, T):
         shapes = ", ".join(str(tuple(matrix.shape)) for matrix in (Q, K, V, M))
         raise ValueError(
@@ -115,10 +118,10 @@ def attention_weights(
     [[1.0, 0.0], [0.5, 0.5]]
     """
     _check_queries_and_keys(q, k)
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
-    scores = q @ k.transpose(-2, -1) * scale  # (…, query, key)
+    # Scaled first: in float16 the bare dot products may be too large.
+    scores = (q * _scale(scale, q)) @ k.transpose(-2, -1)  # (…, query, key)
     if bias is not None:
-        scores = scores + check_fits("bias", check_floating("bias", bias), scores)
+        scores = scores + check_fits("bias", check_floating("bias", bias), scores).to(scores.dtype)
     return masked_softmax(scores, blocked)
 
 
@@ -171,6 +174,7 @@ def attention(
     >>> output.tolist()
     [[2.0], [3.0]]
     """
+    _check_queries_and_keys(q, k)
     _check_values(q, k, v)
     weights = attention_weights(q, k, blocked, bias, scale)
     return weights @ v, weights
@@ -225,11 +229,11 @@ def fused_attention(
     if bias is not None:
         mask = check_fits("bias", check_floating("bias", bias), scores).to(q.dtype)
         if blocked is not None:
-            mask = mask + to_additive(blocked, q.dtype)
+            mask = torch.where(blocked, float("-inf"), mask)
     q, k, v = (_four_axes(x.expand(*lead, *x.shape[-2:])) for x in (q, k, v))
-    if mask is not None and len(lead) > 2:
+    if mask is not None:
         mask = _four_axes(mask.expand(scores.shape))
-    output = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    output = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=_scale(scale, q))
     return output.reshape(*lead, *output.shape[-2:])
 
 
@@ -264,6 +268,7 @@ def split_heads(x: Tensor, num_heads: int) -> Tensor:
     [[[0.0, 1.0]], [[2.0, 3.0]], [[4.0, 5.0]]]
     """
     num_heads = check_size("num_heads", num_heads)
+    check_tensor("x", x)
     if x.ndim < 2 or x.shape[-1] % num_heads:
         raise ValueError(
             f"x of shape {tuple(x.shape)} cannot be cut into {num_heads} heads; its shape must "
@@ -300,7 +305,7 @@ def merge_heads(x: Tensor) -> Tensor:
     >>> merge_heads(split_heads(torch.arange(6.0).reshape(1, 6), num_heads=3)).tolist()
     [[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]]
     """
-    if x.ndim < 3:
+    if check_tensor("x", x).ndim < 3:
         raise ValueError(f"x must have shape (…, head, length, dim), got {tuple(x.shape)}")
     return x.transpose(-3, -2).flatten(-2)
 
@@ -339,7 +344,7 @@ class MultiHeadAttention(nn.Module):
     def __init__(self, d_model: int, num_heads: int, *, bias: bool = True, dropout: float = 0.0):
         super().__init__()
         d_model, num_heads = _check_heads(d_model, num_heads)
-        if not 0 <= dropout < 1:
+        if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {dropout!r}")
         self.num_heads = num_heads
         self.dropout = dropout
@@ -374,6 +379,8 @@ class MultiHeadAttention(nn.Module):
         >>> layer.num_heads
         3
         """
+        if not isinstance(module, nn.MultiheadAttention):
+            raise ValueError(f"from_torch needs an nn.MultiheadAttention, got {describe(module)}")
         packed = module.in_proj_weight
         if packed is None or module.bias_k is not None or module.add_zero_attn:
             raise ValueError(
@@ -441,8 +448,8 @@ class MultiHeadAttention(nn.Module):
         True
         """
         context = x if context is None else context
-        self._check_tokens("x", x)
-        self._check_tokens("context", context)
+        _check_tokens("x", x, self.query_projection.weight)
+        _check_tokens("context", context, self.query_projection.weight)
         q = split_heads(self.query_projection(x), self.num_heads)  # (batch, head, query, dim)
         k = split_heads(self.key_projection(context), self.num_heads)
         v = split_heads(self.value_projection(context), self.num_heads)
@@ -455,15 +462,6 @@ class MultiHeadAttention(nn.Module):
             heads = fused_attention(q, k, v, blocked, bias)
         output = self.output_projection(merge_heads(heads))
         return output, weights if need_weights else None
-
-    def _check_tokens(self, name: str, tokens: Tensor) -> None:
-        check_floating(name, tokens)
-        d_model = self.query_projection.in_features
-        if tokens.ndim != 3 or tokens.shape[-1] != d_model:
-            raise ValueError(
-                f"{name} must have shape (batch, length, {d_model}), got {tuple(tokens.shape)}"
-            )
-        check_same_device(name, tokens, "the layer", self.query_projection.weight)
 
 
 class CausalAttention(nn.Module):
@@ -522,11 +520,7 @@ class CausalAttention(nn.Module):
         >>> CausalAttention(4, 2)(torch.zeros(1, 1, 4))[1].tolist()
         [[[1.0]]]
         """
-        check_floating("x", x)
-        if x.ndim != 3 or x.shape[-1] != self.attn.embed_dim:
-            raise ValueError(
-                f"x must have shape (batch, length, {self.attn.embed_dim}), got {tuple(x.shape)}"
-            )
+        _check_tokens("x", x, self.attn.out_proj.weight)
         T = x.shape[1]
         mask = generate_causal_mask(T, x.device)
         out, weights = self.attn(x, x, x, attn_mask=mask)
@@ -547,6 +541,27 @@ def demo() -> None:
     out, w = CausalAttention(D, H)(x)
     print("Output: ", tuple(out.shape))
     print("Weights:", tuple(w.shape))
+
+
+def _scale(scale: float | None, q: Tensor) -> float:
+    if scale is None:
+        return q.shape[-1] ** -0.5
+    if not isinstance(scale, int | float) or not math.isfinite(scale):
+        raise ValueError(f"scale must be a finite number, got {scale!r}; None means 1 / sqrt(dim)")
+    return float(scale)
+
+
+def _check_tokens(name: str, tokens: Tensor, weight: Tensor) -> None:
+    """Check that tokens fit a layer, one of whose square weights is given."""
+    d_model = weight.shape[-1]
+    if check_floating(name, tokens).ndim != 3 or tokens.shape[-1] != d_model or 0 in tokens.shape:
+        raise ValueError(
+            f"{name} must have shape (batch, length, {d_model}) with no empty axis, got "
+            f"{tuple(tokens.shape)}"
+        )
+    check_same_device(name, tokens, "the layer", weight)
+    if not torch.is_autocast_enabled(tokens.device.type):  # which converts by itself
+        check_same_dtype(name, tokens, "the layer", weight)
 
 
 def _check_heads(d_model: int, num_heads: int) -> tuple[int, int]:
@@ -579,7 +594,7 @@ def _check_queries_and_keys(q: Tensor, k: Tensor) -> None:
 def _check_values(q: Tensor, k: Tensor, v: Tensor) -> None:
     check_floating("v", v)
     check_same_device("v", v, "k", k)
-    if v.ndim < 2 or v.shape[-2] != k.shape[-2] or v.dtype != k.dtype:
+    if v.ndim < 2 or v.shape[-2] != k.shape[-2] or 0 in v.shape or v.dtype != k.dtype:
         raise ValueError(
             f"v must have one value per key in the keys' dtype, got {tuple(v.shape)} {v.dtype} "
             f"for k {tuple(k.shape)} {k.dtype}"

@@ -80,9 +80,8 @@ def level_of_weight(weights: np.ndarray) -> np.ndarray:
     """
     broken = np.isnan(weights)
     root = np.sqrt(np.clip(np.where(broken, 0, weights), 0, 1))
-    levels = np.rint(root * (WEIGHT_LEVELS - 1)).astype(np.uint8)
-    levels[broken] = NAN
-    return levels
+    levels = np.rint(root * (WEIGHT_LEVELS - 1))
+    return np.where(broken, NAN, levels).astype(np.uint8)
 
 
 def weight_of_level(levels: np.ndarray) -> np.ndarray:
@@ -280,6 +279,8 @@ class HeatPanel:
             hidden = np.take(np.take(silent, column_of, axis=1), row_of, axis=0)
             np.copyto(area, self._hatching, where=hidden)
             leaking = cells.blocked & ~silent
+            if cells.weights is not None:
+                leaking &= ~np.isnan(cells.weights)  # NaN has a colour that says it all
             if inner is not None and leaking.any():
                 frame = np.take(np.take(leaking, column_of, axis=1), row_of, axis=0) & inner
                 area[frame] = FUTURE

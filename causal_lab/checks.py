@@ -73,7 +73,8 @@ def check_size(name: str, size: int, minimum: int = 1) -> int:
         whole = operator.index(size)
     except TypeError:
         whole = None
-    if whole is None or isinstance(size, bool) or whole < minimum:
+    is_boolean = isinstance(size, bool) or getattr(size, "dtype", None) == torch.bool
+    if whole is None or is_boolean or whole < minimum:
         raise ValueError(f"{name} must be an integer of at least {minimum}, got {size!r}")
     return whole
 
@@ -139,9 +140,10 @@ def check_axis(name: str, tensor: Tensor, dim: int) -> Tensor:
     3
     """
     shape = tuple(tensor.shape)
-    if not -len(shape) <= dim < len(shape):
+    whole = isinstance(dim, int) and not isinstance(dim, bool)
+    if not whole or not -len(shape) <= dim < len(shape):
         raise ValueError(
-            f"dim={dim} does not exist in {name} of shape {shape}; the keys are usually the "
+            f"dim={dim!r} does not exist in {name} of shape {shape}; the keys are usually the "
             "last axis, dim=-1"
         )
     if shape[dim] == 0:
@@ -251,6 +253,71 @@ def check_same_device(name: str, tensor: Tensor, other_name: str, other: Tensor)
             f'{name}.to("{other.device}")'
         )
     return tensor
+
+
+def check_same_dtype(name: str, tensor: Tensor, other_name: str, other: Tensor) -> Tensor:
+    """Return the tensor if it is floating and has the dtype of the other one.
+
+    Parameters
+    ----------
+    name, other_name : str
+        What the caller calls them.
+    tensor, other : Tensor
+        What came, and what it must agree with.
+
+    Returns
+    -------
+    Tensor
+        The same tensor.
+
+    Raises
+    ------
+    ValueError
+        If ``tensor`` is not floating or the dtypes differ.
+
+    Examples
+    --------
+    >>> check_same_dtype("k", torch.zeros(2), "q", torch.zeros(2)).shape[0]
+    2
+    """
+    if check_floating(name, tensor).dtype != other.dtype:
+        raise ValueError(
+            f"{name} has dtype {tensor.dtype}, {other_name} has {other.dtype}; convert it with "
+            f"{name}.to({other.dtype})"
+        )
+    return tensor
+
+
+def check_tensor(name: str, value: Tensor) -> Tensor:
+    """Return the value if it is a tensor, else say how to make one of it.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls it.
+    value : Tensor
+        What came.
+
+    Returns
+    -------
+    Tensor
+        The same tensor.
+
+    Raises
+    ------
+    ValueError
+        If ``value`` is not a tensor.
+
+    Examples
+    --------
+    >>> check_tensor("x", torch.zeros(2)).tolist()
+    [0.0, 0.0]
+    """
+    if not isinstance(value, Tensor):
+        raise ValueError(
+            f"{name} must be a tensor, got {describe(value)}; try torch.tensor({name})"
+        )
+    return value
 
 
 def describe(value: object) -> str:

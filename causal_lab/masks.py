@@ -211,13 +211,14 @@ def generate_padding_mask(
         raise ValueError(f'side must be "left" or "right", got {side!r}')
     try:
         lengths = torch.as_tensor(lengths, device=device)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"lengths must be a row of integers: {error}") from error
     if lengths.ndim != 1 or lengths.numel() == 0 or not _is_integer(lengths.dtype):
         raise ValueError(
             "lengths must be a non-empty row of integers, one per sequence, got shape "
             f"{tuple(lengths.shape)} and dtype {lengths.dtype}"
         )
+    lengths = lengths.long()  # small integer dtypes would overflow below
     longest = int(lengths.max())
     max_len = check_size("max_len", max(longest, 1) if max_len is None else max_len)
     if int(lengths.min()) < 0 or longest > max_len:

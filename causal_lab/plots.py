@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 
-from causal_lab.checks import check_boolean, check_floating
+from causal_lab.checks import check_boolean, check_floating, check_size
 from causal_lab.style import (
     ALLOWED_COLOUR,
     BLOCKED_COLOUR,
@@ -28,9 +28,9 @@ from causal_lab.style import (
     NAN_COLOUR,
     PAST_COLOUR,
     WEIGHT_MAP,
-    WEIGHT_SCALE,
     WEIGHT_TICKS,
     tick_positions,
+    weight_scale,
 )
 
 _SCORE_MAP = colormaps["PuOr_r"]
@@ -168,9 +168,9 @@ def plot_weights(
     hidden = _blocked_like(blocked, cells)
     own_figure = ax is None
     ax = _axes(ax, 5.2, 4.0)
-    image = ax.imshow(cells, cmap=_with_nan(WEIGHT_MAP), norm=WEIGHT_SCALE)
+    image = ax.imshow(cells, cmap=_with_nan(WEIGHT_MAP), norm=weight_scale())
     _hatch(ax, hidden & (cells == 0))
-    _frame(ax, hidden & (cells != 0))
+    _frame(ax, hidden & (cells != 0) & ~np.isnan(cells))
     _dress(ax, cells.shape, tokens, title)
     written = np.where(hidden & (cells == 0), -np.inf, cells)
     _number(ax, written, np.isnan(cells) | (cells < 0.25), _short)
@@ -220,8 +220,8 @@ def plot_scores(
     finite = np.abs(cells[np.isfinite(cells)])
     if limit is None:
         limit = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
-    if not limit > 0:
-        raise ValueError(f"limit must be positive, got {limit!r}")
+    if not isinstance(limit, int | float) or not limit > 0:
+        raise ValueError(f"limit must be a positive number, got {limit!r}")
     own_figure = ax is None
     ax = _axes(ax, 5.2, 4.0)
     below = cells == -np.inf
@@ -271,11 +271,11 @@ def plot_row(
     <Figure size 560x300 with 1 Axes>
     """
     check_floating("weights", weights)
-    if weights.ndim != 1:
+    if weights.ndim != 1 or not len(weights):
         raise ValueError(f"weights must be one row, shape (key,), got {tuple(weights.shape)}")
     heights = _numbers(weights)
-    visible = len(heights) if visible is None else visible
-    if not 0 <= visible <= len(heights):
+    visible = len(heights) if visible is None else check_size("visible", visible, minimum=0)
+    if visible > len(heights):
         raise ValueError(f"visible must lie between 0 and {len(heights)}, got {visible!r}")
     ax = _axes(ax, 5.6, 3.0)
     positions = np.arange(len(heights))
@@ -320,13 +320,15 @@ def plot_pair(
     Raises
     ------
     ValueError
-        If a matrix does not fit; see :func:`plot_weights`.
+        If a matrix does not fit, see :func:`plot_weights`, or the titles are not two.
 
     Examples
     --------
     >>> plot_pair(torch.eye(2), torch.full((2, 2), 0.5))
     <Figure size 860x400 with 3 Axes>
     """
+    if len(titles) != 2:
+        raise ValueError(f"titles must be two, one above each picture, got {titles!r}")
     figure = new_figure(8.6, 4.0)
     left, right = figure.subplots(1, 2)
     for ax, weights, title in ((left, before, titles[0]), (right, after, titles[1])):

@@ -79,14 +79,9 @@ def default_device() -> torch.device:
     True
     """
     wanted = os.environ.get("CAUSAL_LAB_DEVICE")
-    if not wanted:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(wanted)
-    except RuntimeError as error:
-        raise ValueError(
-            f"CAUSAL_LAB_DEVICE={wanted!r} names no device; try cpu, cuda or cuda:0"
-        ) from error
+    if wanted:
+        return _device("CAUSAL_LAB_DEVICE", wanted)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
@@ -181,7 +176,7 @@ class ReproducibilityReport:
         """
         try:
             text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
-        except TypeError as error:
+        except (TypeError, RuntimeError) as error:  # a tensor with a gradient cannot be copied
             raise ValueError(
                 f"the configuration must hold numbers, strings, lists and dicts only: {error}"
             ) from error
@@ -207,6 +202,11 @@ def reproducibility_report(
     ReproducibilityReport
         Prints as a table, saves as JSON.
 
+    Raises
+    ------
+    ValueError
+        If there is no such device.
+
     Notes
     -----
     Source: the paper, B.11.
@@ -216,7 +216,7 @@ def reproducibility_report(
     >>> print(reproducibility_report(seed=42, T=8))  # doctest: +ELLIPSIS
     mask ...
     """
-    device = default_device() if device is None else torch.device(device)
+    device = default_device() if device is None else _device("device", device)
     packages = ("torch", "numpy", "matplotlib", "ipywidgets")
     return ReproducibilityReport(
         mask_implementation=MASK_IMPLEMENTATION,
@@ -231,6 +231,13 @@ def reproducibility_report(
         threads=torch.get_num_threads(),
         configuration=configuration,
     )
+
+
+def _device(name: str, wanted: torch.device | str) -> torch.device:
+    try:
+        return torch.device(wanted)
+    except RuntimeError as error:
+        raise ValueError(f"{name}={wanted!r} names no device; try cpu, cuda or cuda:0") from error
 
 
 def _name_of(device: torch.device) -> str:

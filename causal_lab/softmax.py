@@ -132,9 +132,7 @@ def masked_softmax(
     >>> masked_softmax(scores, torch.tensor([[False, True], [True, True]])).tolist()
     [[1.0, 0.0], [0.0, 0.0]]
     """
-    heated = _heated(scores, dim, temperature)
-    if scores.dtype in (torch.float16, torch.bfloat16):
-        heated = heated.float()
+    heated = _widened(_heated(scores, dim, temperature))
     if blocked is not None:
         heated = heated.masked_fill(check_blocked(blocked, scores), float("-inf"))
     # A finite floor keeps −∞ − (−∞) = NaN out of rows that see nothing.
@@ -164,10 +162,11 @@ def running_max_and_sum(
 
     Returns
     -------
-    running_max : Tensor, same shape and dtype
+    running_max : Tensor, same shape
         The largest score up to and including each step.
-    running_sum : Tensor, same shape and dtype
-        The sum of ``exp(score - running_max)`` up to each step; 0 while all are −∞.
+    running_sum : Tensor, same shape
+        The sum of ``exp(score - running_max)`` up to each step; 0 while all are −∞. Both are
+        float32 for float16 and bfloat16, in which a long sum would stand still.
 
     Raises
     ------
@@ -186,7 +185,7 @@ def running_max_and_sum(
     >>> largest.tolist(), total.tolist()
     ([0.0, 0.0, 1000.0], [1.0, 2.0, 1.0])
     """
-    heated = _heated(scores, dim, temperature).movedim(dim, 0)
+    heated = _widened(_heated(scores, dim, temperature)).movedim(dim, 0)
     largest = torch.full_like(heated[0], float("-inf"))
     total = torch.zeros_like(heated[0])
     maxima, sums = [], []
@@ -236,7 +235,8 @@ def online_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) -
     maxima, sums = running_max_and_sum(scores, dim=dim, temperature=temperature)
     largest, total = (x.select(dim, -1).unsqueeze(dim) for x in (maxima, sums))
     anchor = largest.masked_fill(largest == float("-inf"), 0.0)
-    return torch.exp(scores / temperature - anchor) / total.masked_fill(total == 0, 1.0)
+    exponentials = torch.exp(_widened(scores / temperature) - anchor)
+    return (exponentials / total.masked_fill(total == 0, 1.0)).to(scores.dtype)
 
 
 def entropy(weights: Tensor, *, dim: int = -1) -> Tensor:
@@ -272,7 +272,13 @@ def entropy(weights: Tensor, *, dim: int = -1) -> Tensor:
     check_axis("weights", check_floating("weights", weights), dim)
     if bool((weights < 0).any()):
         raise ValueError("weights must not be negative; these look like scores: softmax them first")
-    return torch.special.entr(weights).sum(dim)
+    # ln 1 stands in for ln 0, whose gradient would be infinite.
+    return -(weights * weights.masked_fill(weights == 0, 1.0).log()).sum(dim) + 0.0
+
+
+def _widened(scores: Tensor) -> Tensor:
+    """Compute in float32 where the dtype is too coarse for a sum over many keys."""
+    return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 
 
 def _heated(scores: Tensor, dim: int, temperature: float) -> Tensor:

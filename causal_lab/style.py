@@ -18,10 +18,25 @@ BLOCKED_COLOUR = "#e3e3e3"
 HATCH_COLOUR = "#b5b5b5"
 NAN_COLOUR = "#d6218f"
 
-WEIGHT_SCALE = PowerNorm(0.5, vmin=0.0, vmax=1.0)
 WEIGHT_MAP = colormaps["viridis"]
 WEIGHT_TICKS = (0.0, 0.01, 0.1, 0.25, 0.5, 1.0)
 _STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+def weight_scale() -> PowerNorm:
+    """Make the scale that all weights are coloured on, a new one for each picture.
+
+    Returns
+    -------
+    PowerNorm
+        From 0 to 1, by the square root.
+
+    Examples
+    --------
+    >>> float(weight_scale()(0.25))
+    0.5
+    """
+    return PowerNorm(0.5, vmin=0.0, vmax=1.0)
 
 
 def colour_of_weight(weights: np.ndarray) -> np.ndarray:
@@ -42,7 +57,7 @@ def colour_of_weight(weights: np.ndarray) -> np.ndarray:
     >>> colour_of_weight(np.array([0.0, 1.0])).round(1).tolist()
     [[0.3, 0.0, 0.3], [1.0, 0.9, 0.1]]
     """
-    return WEIGHT_MAP(WEIGHT_SCALE(weights))[..., :3]
+    return np.asarray(WEIGHT_MAP(weight_scale()(np.asarray(weights))))[..., :3]
 
 
 def tick_positions(length: int, labels: Sequence[str] | None = None) -> range:

@@ -15,7 +15,7 @@ from pydoc_data.topics import topics
 import torch
 from torch import Tensor
 
-from causal_lab.checks import check_size
+from causal_lab.checks import check_size, describe
 
 UNKNOWN = "<unknown>"
 
@@ -195,10 +195,16 @@ class Vocabulary:
         >>> Vocabulary.from_tokens("ab").decode([1, 2])
         ['a', 'b']
         """
-        numbers = torch.as_tensor(numbers).tolist()
-        if any(not 0 <= number < len(self) for number in numbers):
-            raise ValueError(f"numbers must lie between 0 and {len(self) - 1}, got {numbers}")
-        return [self.tokens[number] for number in numbers]
+        try:
+            row = torch.as_tensor(numbers)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"numbers must be a row of integers: {error}") from error
+        is_row = row.ndim == 1 and (row.dtype == torch.int64 or row.numel() == 0)
+        if not is_row or bool(((row < 0) | (row >= len(self))).any()):
+            raise ValueError(
+                f"numbers must be a row of int64 between 0 and {len(self) - 1}, got {row.tolist()}"
+            )
+        return [self.tokens[number] for number in row.tolist()]
 
 
 def count_neighbours(numbers: Tensor, vocabulary_size: int, window: int = 4) -> Tensor:
@@ -236,7 +242,8 @@ def count_neighbours(numbers: Tensor, vocabulary_size: int, window: int = 4) -> 
         check_size("vocabulary_size", vocabulary_size),
         check_size("window", window),
     )
-    if numbers.ndim != 1 or numbers.dtype != torch.int64:
+    is_tensor = isinstance(numbers, Tensor)
+    if not is_tensor or numbers.ndim != 1 or numbers.dtype != torch.int64:
         raise ValueError("numbers must be a row of int64; use Vocabulary.encode")
     if numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) < vocabulary_size:
         raise ValueError(f"every number must lie between 0 and {vocabulary_size - 1}")
@@ -275,10 +282,10 @@ def positive_pmi(counts: Tensor) -> Tensor:
     >>> positive_pmi(torch.tensor([[0.0, 1.0], [1.0, 0.0]])).exp().tolist()
     [[1.0, 2.0], [2.0, 1.0]]
     """
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or bool((counts < 0).any()):
-        raise ValueError(f"counts must be a square of numbers ≥ 0, got {tuple(counts.shape)}")
+    if not _is_square(counts) or bool((counts < 0).any()):
+        raise ValueError(f"counts must be a square of numbers ≥ 0, got {describe(counts)}")
     total, share = counts.sum(), counts.sum(1)
-    by_chance = share[:, None] * share[None, :] / total
+    by_chance = share[:, None] * share[None, :] / total.clamp(min=torch.finfo(counts.dtype).tiny)
     ratio = counts / by_chance.masked_fill(by_chance == 0, 1.0)
     return ratio.clamp(min=1.0).log()
 
@@ -302,7 +309,7 @@ def compress(matrix: Tensor, dim: int) -> Tensor:
     Raises
     ------
     ValueError
-        If ``dim`` is larger than n.
+        If ``matrix`` is not symmetric and floating, or ``dim`` is larger than n.
 
     Notes
     -----
@@ -314,6 +321,8 @@ def compress(matrix: Tensor, dim: int) -> Tensor:
     >>> compress(torch.tensor([[4.0, 0.0], [0.0, 1.0]]), dim=1).tolist()
     [[2.0], [0.0]]
     """
+    if not _is_square(matrix) or not torch.allclose(matrix, matrix.T):
+        raise ValueError(f"matrix must be a symmetric floating square, got {describe(matrix)}")
     if check_size("dim", dim) > len(matrix):
         raise ValueError(f"dim must be at most {len(matrix)}, the size of the matrix, got {dim}")
     eigenvalues, directions = torch.linalg.eigh(matrix)
@@ -334,6 +343,11 @@ class WordVectors:
     vectors : Tensor, float32, shape (len(vocabulary), dim)
         Scaled so that a random word's entries have mean square 1; zeros for the unknown word.
 
+    Raises
+    ------
+    ValueError
+        If there is not one vector per word.
+
     Examples
     --------
     >>> words = WordVectors(Vocabulary(("<unknown>", "if")), torch.tensor([[0.0], [1.0]]))
@@ -343,6 +357,13 @@ class WordVectors:
 
     vocabulary: Vocabulary
     vectors: Tensor
+
+    def __post_init__(self):
+        if self.vectors.ndim != 2 or len(self.vectors) != len(self.vocabulary):
+            raise ValueError(
+                f"vectors must have shape ({len(self.vocabulary)}, dim), one row per word, got "
+                f"{tuple(self.vectors.shape)}"
+            )
 
     def look_up(self, words: Iterable[str]) -> Tensor:
         """Stack the vectors of some words.
@@ -383,7 +404,7 @@ class WordVectors:
         Raises
         ------
         ValueError
-            If the word is not in the vocabulary.
+            If the word is not in the vocabulary, or ``count`` exceeds the other words.
 
         Examples
         --------
@@ -393,11 +414,14 @@ class WordVectors:
         """
         if word not in self.vocabulary:
             raise ValueError(f"{word!r} is not among the {len(self.vocabulary) - 1} known words")
+        others = len(self.vocabulary) - 2
+        if check_size("count", count) > others:
+            raise ValueError(f"count must be at most {others}, the number of other words")
         number = int(self.vocabulary.encode([word]))
         directions = torch.nn.functional.normalize(self.vectors, dim=-1)
         likeness = directions @ directions[number]
         likeness[[0, number]] = -math.inf
-        return self.vocabulary.decode(likeness.topk(check_size("count", count)).indices)
+        return self.vocabulary.decode(likeness.topk(count).indices)
 
 
 def learn_word_vectors(
@@ -424,7 +448,7 @@ def learn_word_vectors(
     Raises
     ------
     ValueError
-        If the text has fewer words than ``dim``.
+        If the text has fewer words than ``dim``, or no two words stand near each other.
 
     Notes
     -----
@@ -447,4 +471,15 @@ def learn_word_vectors(
     counts = count_neighbours(numbers[numbers > 0], len(vocabulary), window)
     vectors = compress(positive_pmi(counts), dim)
     vectors[0] = 0.0  # no company is known of an unknown word
+    if not bool(vectors.any()):
+        raise ValueError("no word keeps any company but its own; give a longer text")
     return WordVectors(vocabulary, vectors / vectors[1:].square().mean().sqrt())
+
+
+def _is_square(matrix: Tensor) -> bool:
+    return (
+        isinstance(matrix, Tensor)
+        and matrix.is_floating_point()
+        and matrix.ndim == 2
+        and matrix.shape[0] == matrix.shape[1]
+    )

@@ -60,16 +60,22 @@ def test_a_misconception_is_caught_with_its_own_sentence(exercise, mistake):
     assert verdict.passed is False
     assert verdict.misconception is mistake
     assert verdict.text.endswith(mistake.message)
-    assert "There it looks like" not in verdict.text
+    assert "it looks like this" not in verdict.text
 
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=name_of)
-@pytest.mark.parametrize("nothing", [..., None])
-def test_a_stub_counts_as_not_attempted(exercise, nothing):
-    verdict = exercise.check(lambda *arguments: nothing)
+def test_a_stub_counts_as_not_attempted(exercise):
+    verdict = exercise.check(lambda *arguments: ...)
     assert verdict.passed is None
     assert not verdict
     assert "not attempted yet" in repr(verdict)
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=name_of)
+def test_a_forgotten_return_is_named(exercise):
+    verdict = exercise.check(lambda *arguments: None)
+    assert verdict.passed is False
+    assert "yours gives nothing. Is there a return?" in verdict.text
 
 
 def double(wrong=()):
@@ -81,17 +87,39 @@ def test_the_smallest_counterexample_is_shown():
     assert verdict.text == "double: not yet.\ndouble(1) should give 2, yours gives 1."
 
 
-def test_a_mistake_that_fits_only_the_smallest_example_is_offered_as_a_guess():
-    square = Misconception("square", "That is the square.", lambda x: x * x)
-    verdict = double([square]).check(lambda x: x)
-    assert verdict.misconception is square
-    assert verdict.text.endswith("There it looks like this: That is the square.")
+SQUARE = Misconception("square", "That is the square.", lambda x: x * x)
+CUBE = Misconception("cube", "That is the cube.", lambda x: x**3)
 
 
-def test_two_mistakes_that_fit_the_smallest_example_are_not_guessed_between():
-    square = Misconception("square", "That is the square.", lambda x: x * x)
-    cube = Misconception("cube", "That is the cube.", lambda x: x**3)
-    assert double([square, cube]).check(lambda x: x).misconception is None
+def test_a_mistake_that_explains_all_wrong_answers_is_offered_as_a_guess():
+    # Right for 2, where the square is right too; wrong like the square for 1, like the cube never.
+    answers = {1: 1, 2: 4, 3: 9}
+    assert double([SQUARE]).check(answers.get).text.endswith("yours gives 1.\nThat is the square.")
+    triple = Exercise("triple", "easy", 1, lambda x: 3 * x, [(1,), (2,), (4,)], [SQUARE, CUBE])
+    half_right = {1: 1, 2: 4, 4: 12}
+    verdict = triple.check(half_right.get)
+    assert verdict.misconception is SQUARE
+    assert verdict.text.endswith("Where it goes wrong it looks like this: That is the square.")
+
+
+def test_one_wrong_answer_alone_is_no_evidence():
+    assert double([SQUARE, CUBE]).check({1: 1, 2: 4, 3: 6}.get).misconception is None
+
+
+def test_two_mistakes_that_fit_are_not_guessed_between():
+    other = Misconception("other", "Something else.", lambda x: x * x if x < 4 else 0)
+    triple = Exercise("triple", "easy", 1, lambda x: 3 * x, [(1,), (2,), (4,)], [SQUARE, other])
+    assert triple.check({1: 1, 2: 4, 4: 12}.get).misconception is None
+
+
+def test_answers_that_look_alike_are_shown_with_more_digits():
+    exercise = Exercise("third", "easy", 1, lambda: 1 / 3, [()], [])
+    assert "should give 0.333333, yours gives 0.333." in exercise.check(lambda: 0.333).text
+
+
+def test_an_int_for_a_float_is_not_held_against_the_learner():
+    exercise = Exercise("half", "easy", 1, lambda: 0.5, [()], [])
+    assert exercise.check(lambda: 1).text.endswith("should give 0.5, yours gives 1.")
 
 
 def test_an_error_in_the_answer_is_told_with_the_call():
@@ -103,7 +131,7 @@ def test_an_error_in_the_answer_is_told_with_the_call():
 def test_half_an_attempt_is_an_attempt():
     verdict = double().check(lambda x: 2 if x == 1 else None)
     assert verdict.passed is False
-    assert "double(2) should give 4, yours gives None." in verdict.text
+    assert "double(2) should give 4, yours gives nothing." in verdict.text
 
 
 def test_a_right_answer_that_changes_its_input_is_not_right():
@@ -129,7 +157,7 @@ def test_a_wrong_kind_is_said_in_words(answer, said):
 
 
 def test_a_wrong_kind_of_plain_answer_is_said_in_words():
-    assert "must be a int, yours is a str" in double().check(lambda x: "2").text
+    assert "must be an int, yours is a str" in double().check(lambda x: "2").text
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from causal_lab.attention import attention, merge_heads
 from causal_lab.exercises.frame import Exercise, Misconception, checker
@@ -43,7 +44,7 @@ def _triangle(q: Tensor, k: Tensor, diagonal: int) -> Tensor:
 def _inputs(queries: int, keys: int, dim: int) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(10 * queries + keys)
     shapes = ((queries, dim), (keys, dim), (keys, 2))
-    q, k, v = (torch.randn(shape, generator=generator).mul(2).round() for shape in shapes)
+    q, k, v = (torch.randn(shape, generator=generator).round(decimals=1) for shape in shapes)
     return q, k, v + torch.arange(keys)[:, None]
 
 
@@ -87,6 +88,43 @@ CAUSAL_ATTENTION = Exercise(
             lambda q, k, v: _with(q, k, v, ~_blocked(q, k), _scale(q)),
         ),
         Misconception(
+            "polarity of SDPA",
+            "You hand a mask that is True where blocked to scaled_dot_product_attention, which "
+            "reads True as allowed: every token sees the future only. Invert it: ~blocked.",
+            lambda q, k, v: scaled_dot_product_attention(q, k, v, attn_mask=_blocked(q, k)),
+        ),
+        Misconception(
+            "zero score",
+            "You set the future's scores to 0. Notebook 01: zero is not nothing, e⁰ = 1.",
+            lambda q, k, v: (
+                torch.softmax((q @ k.T * _scale(q)).masked_fill(_blocked(q, k), 0.0), -1) @ v
+            ),
+        ),
+        Misconception(
+            "0 · ∞",
+            "You multiply the mask by −∞. Where it is False this gives 0 · −∞ = NaN: fill, do not "
+            "multiply.",
+            lambda q, k, v: torch.softmax(q @ k.T * _scale(q) + _blocked(q, k) * -math.inf, -1) @ v,
+        ),
+        Misconception(
+            "finite fill",
+            "You fill with a small negative number: the future still gets a little weight. Use −∞.",
+            lambda q, k, v: (
+                torch.softmax((q @ k.T * _scale(q)).masked_fill(_blocked(q, k), -10.0), -1) @ v
+            ),
+        ),
+        Misconception(
+            "weights too",
+            "You return a pair. Return the output alone, without the weights.",
+            lambda q, k, v: attention(q, k, v, _blocked(q, k)),
+        ),
+        Misconception(
+            "square mask",
+            "Your mask is a square, T × T. With fewer queries than keys it must have one row per "
+            "query and one column per key.",
+            lambda q, k, v: _with(q, k, v, _triangle(k, k, 1), _scale(q)),
+        ),
+        Misconception(
             "diagonal blocked",
             "You block the diagonal: no token sees itself, and a first token that sees nothing "
             "becomes NaN.",
@@ -112,7 +150,7 @@ CAUSAL_ATTENTION = Exercise(
             "upper left",
             "Right for squares. With fewer queries than keys, your mask starts at the upper left "
             "corner, as if the queries were the first tokens. They are the last: "
-            "generate_incremental_mask(past_len, current_len).",
+            "triu(diagonal=1 + len(k) - len(q)). (is_causal=True has the same fault.)",
             lambda q, k, v: _with(q, k, v, _triangle(q, k, 1), _scale(q)),
         ),
     ],
@@ -125,7 +163,7 @@ MERGE_HEADS = Exercise(
     level="medium",
     minutes=4,
     reference=merge_heads,
-    cases=[(torch.arange(4.0).reshape(1, 2, 2, 1),), (_HEADS[:1, :2, :2],), (_HEADS,)],
+    cases=[(torch.arange(6.0).reshape(1, 2, 3, 1),), (_HEADS[:1, :2, :3],), (_HEADS,)],
     misconceptions=[
         Misconception(
             "no transpose",
@@ -221,10 +259,77 @@ def peek_at_next(x: Tensor) -> Tensor:
     return x.roll(-1, 0)
 
 
-def _moved(attend: Callable, x: Tensor, j: int, amount: float = 1.0) -> Tensor:
+def turn_second_entry(x: Tensor) -> Tensor:
+    """Turn the sign of the second entry: where one entry goes up, the other goes down.
+
+    Parameters
+    ----------
+    x : Tensor, floating, shape (T, 2)
+        Tokens.
+
+    Returns
+    -------
+    Tensor, shape (T, 2)
+        The same tokens, the second entry times −1.
+
+    Examples
+    --------
+    >>> turn_second_entry(torch.tensor([[2.0, 3.0]])).tolist()
+    [[2.0, -3.0]]
+    """
+    return x * torch.tensor([1.0, -1.0])
+
+
+def drop_first_entry(x: Tensor) -> Tensor:
+    """Keep the second entry only: an output may move in a single entry.
+
+    Parameters
+    ----------
+    x : Tensor, floating, shape (T, 2)
+        Tokens.
+
+    Returns
+    -------
+    Tensor, shape (T, 2)
+        The same tokens, the first entry 0.
+
+    Examples
+    --------
+    >>> drop_first_entry(torch.tensor([[2.0, 3.0]])).tolist()
+    [[0.0, 3.0]]
+    """
+    return x * torch.tensor([0.0, 1.0])
+
+
+def step_from_last(x: Tensor) -> Tensor:
+    """Subtract the token before: nothing moves where both move alike.
+
+    Parameters
+    ----------
+    x : Tensor, floating, shape (T, dim)
+        Tokens.
+
+    Returns
+    -------
+    Tensor, shape (T, dim)
+        Row t is row t minus row t − 1; row 0 stays.
+
+    Examples
+    --------
+    >>> step_from_last(torch.tensor([[2.0], [5.0]])).tolist()
+    [[2.0], [3.0]]
+    """
+    return torch.cat([x[:1], x[1:] - x[:-1]])
+
+
+def _changed(attend: Callable, x: Tensor, j: int) -> Tensor:
     changed = x.clone()
-    changed[j] += amount
-    return (attend(changed) != attend(x)).any(-1)
+    changed[j] += 1.0
+    return attend(changed)
+
+
+def _moved(attend: Callable, x: Tensor, j: int) -> Tensor:
+    return (_changed(attend, x, j) != attend(x)).any(-1)
 
 
 def _in_place(attend: Callable, x: Tensor, j: int) -> Tensor:
@@ -257,6 +362,9 @@ WHAT_MOVED = Exercise(
         (causal_mean, _X[:2], 1),
         (full_mean, _X[:2], 1),
         (peek_at_next, _X, 1),
+        (step_from_last, _X, 1),
+        (turn_second_entry, _X, 1),
+        (drop_first_entry, _X, 1),
         (causal_mean, _X, 1),
         (full_mean, _X, 0),
     ],
@@ -283,6 +391,22 @@ WHAT_MOVED = Exercise(
             "You change all tokens from j on. Change token j alone, or you cannot say whose doing "
             "it was.",
             _from_there_on,
+        ),
+        Misconception(
+            "everything changed",
+            "You change every token, or an entry of every token. x[j] is one row: change it alone.",
+            lambda attend, x, j: (attend(x + 1) != attend(x)).any(-1),
+        ),
+        Misconception(
+            "all entries",
+            "You ask for *every* entry of an output to move. One is enough: .any(-1).",
+            lambda attend, x, j: (_changed(attend, x, j) != attend(x)).all(-1),
+        ),
+        Misconception(
+            "signs cancel",
+            "You add up the differences, or look only for growth. A move downwards is a move too: "
+            "compare with !=, or take abs first.",
+            lambda attend, x, j: (_changed(attend, x, j) - attend(x)).sum(-1) > 0,
         ),
         Misconception(
             "only the past",

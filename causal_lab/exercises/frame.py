@@ -47,7 +47,7 @@ class Verdict:
     text : str
         For the learner.
     misconception : Misconception, optional
-        The one that explains every wrong answer, or at least the smallest.
+        The one that explains every wrong answer.
 
     Examples
     --------
@@ -112,8 +112,8 @@ class Exercise:
         Parameters
         ----------
         answer : callable
-            The learner's function. One that returns ``...`` or None everywhere counts as
-            not attempted.
+            The learner's function. One that returns ``...`` everywhere counts as not
+            attempted.
 
         Returns
         -------
@@ -134,9 +134,7 @@ class Exercise:
         if not callable(answer):
             raise ValueError(f"check needs the function itself, check({self.name}), got {answer!r}")
         outcomes = [_try(answer, case) for case in self.cases]
-        if all(outcome.value is ... or outcome.value is None for outcome in outcomes) and not any(
-            outcome.error for outcome in outcomes
-        ):
+        if all(outcome.value is ... for outcome in outcomes):
             return Verdict(
                 None, f"{self.name}: not attempted yet. Replace the ... and run the cell again."
             )
@@ -157,28 +155,36 @@ class Exercise:
         got, right = outcomes[first], wanted[first]
         if got.error:
             lines = [f"{call} stopped with {got.error}."]
+        elif got.value is None:
+            lines = [
+                f"{call} should give {_show(right.value)}, yours gives nothing. Is there a return?"
+            ]
         else:
-            lines = [f"{call} should give {_show(right.value)}, yours gives {_show(got.value)}."]
+            shown = _show_both(right.value, got.value)
+            lines = [f"{call} should give {shown[0]}, yours gives {shown[1]}."]
             lines += _difference_in_kind(got.value, right.value)
-        misconception, everywhere = self._recognise(outcomes, first)
+        misconception, everywhere = self._recognise(outcomes, wanted)
         if misconception:
-            lines.append(
-                ("" if everywhere else "There it looks like this: ") + misconception.message
-            )
+            lead = "" if everywhere else "Where it goes wrong it looks like this: "
+            lines.append(lead + misconception.message)
         return Verdict(False, "\n".join([f"{self.name}: not yet.", *lines]), misconception)
 
     def _recognise(
-        self, outcomes: list["_Outcome"], first: int
+        self, outcomes: list["_Outcome"], wanted: list["_Outcome"]
     ) -> tuple[Misconception | None, bool]:
-        """Find the misconception that gives the learner's answers: all, else the smallest."""
-        here = []
+        """Find the misconception that gives the learner's answers: all, or all wrong ones.
+
+        One wrong answer alone is no evidence: too many mistakes agree on a tiny example.
+        """
+        wrong = [i for i in range(len(self.cases)) if not _same(outcomes[i], wanted[i])]
+        fitting = []
         for misconception in self.misconceptions:
             mistakes = [_try(misconception.wrong, case) for case in self.cases]
             if all(_same(a, b) for a, b in zip(outcomes, mistakes, strict=True)):
                 return misconception, True
-            if _same(outcomes[first], mistakes[first]):
-                here.append(misconception)
-        return (here[0], False) if len(here) == 1 else (None, False)
+            if len(wrong) > 1 and all(_same(outcomes[i], mistakes[i]) for i in wrong):
+                fitting.append(misconception)
+        return (fitting[0], False) if len(fitting) == 1 else (None, False)
 
 
 def checker(*exercises: Exercise) -> Callable[[Callable], Verdict]:
@@ -256,7 +262,7 @@ def _equal(a: Any, b: Any) -> bool:
         return False
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
-    if isinstance(a, int | float) and isinstance(b, int | float):
+    if _is_number(a) and _is_number(b):
         return (a != a and b != b) or math.isclose(a, b, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
@@ -265,37 +271,46 @@ def _equal(a: Any, b: Any) -> bool:
 
 def _difference_in_kind(got: Any, wanted: Any) -> list[str]:
     """Say in words what a picture of the numbers would hide: type, shape, dtype."""
+    if _is_number(got) and _is_number(wanted):
+        return []
     if isinstance(wanted, Tensor) != isinstance(got, Tensor):
-        return [f"The answer must be a {_kind(wanted)}, yours is a {_kind(got)}."]
+        return [f"The answer must be {_kind(wanted)}, yours is {_kind(got)}."]
     if isinstance(wanted, Tensor) and got.shape != wanted.shape:
         return [f"Its shape must be {tuple(wanted.shape)}, yours is {tuple(got.shape)}."]
     if _kind(got) != _kind(wanted):
-        return [f"The answer must be a {_kind(wanted)}, yours is a {_kind(got)}."]
+        return [f"The answer must be {_kind(wanted)}, yours is {_kind(got)}."]
     return []
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _kind(value: Any) -> str:
     if not isinstance(value, Tensor):
-        return type(value).__name__
+        name = type(value).__name__
+        return f"an {name}" if name[0] in "aeiou" else f"a {name}"
     if value.dtype == torch.bool:
-        return "boolean tensor"
-    return "floating tensor" if value.is_floating_point() else "tensor of integers"
+        return "a boolean tensor"
+    return "a floating tensor" if value.is_floating_point() else "a tensor of integers"
 
 
-def _show(value: Any) -> str:
+def _show_both(right: Any, got: Any) -> tuple[str, str]:
+    """Write two values with as many digits as it takes to see that they differ."""
+    for digits in (3, 6):
+        shown = _show(right, digits), _show(got, digits)
+        if shown[0] != shown[1]:
+            break
+    return shown
+
+
+def _show(value: Any, digits: int = 3) -> str:
     """Write a value so that a learner can compare it by eye."""
     if isinstance(value, Tensor):
-        return _show(value.tolist())
-    if isinstance(value, bool) or value is None:
-        return str(value)
+        return _show(value.tolist(), digits)
     if isinstance(value, float):
-        return (
-            f"{round(value, 3) + 0.0:g}".replace("-inf", "−∞")
-            .replace("inf", "∞")
-            .replace("nan", "NaN")
-        )
+        text = f"{round(value, digits) + 0.0:.{digits + 3}g}"
+        return text.replace("-inf", "−∞").replace("inf", "∞").replace("nan", "NaN")
     if isinstance(value, list):
-        return "[" + ", ".join(map(_show, value)) + "]"
-    if callable(value):
-        return getattr(value, "__name__", repr(value))
-    return repr(value)
+        return "[" + ", ".join(_show(item, digits) for item in value) + "]"
+    return getattr(value, "__name__", repr(value))

@@ -50,6 +50,23 @@ CAUSAL_LOGIT_MASK = Exercise(
             lambda T: _filled(_ones(T).tril(-1).bool()),
         ),
         Misconception(
+            "past and itself blocked",
+            "You block the past and the token itself: you filled where the query *may* look.",
+            lambda T: _filled(_ones(T).tril().bool()),
+        ),
+        Misconception(
+            "1 and −∞",
+            "Where the query may look you left a 1, or 1s and 0s. Added to the scores it must "
+            "change nothing: 0 everywhere on and below the diagonal.",
+            lambda T: _ones(T).masked_fill(_ones(T).triu(1).bool(), -_INFINITY),
+        ),
+        Misconception(
+            "lowest finite number",
+            "You fill with the lowest finite number. Two such masks added, causal and padding, "
+            "overflow to −∞ anyway, and a dead row looks at forbidden keys. Use −∞.",
+            lambda T: _filled(_ones(T).triu(1).bool(), torch.finfo(torch.float32).min),
+        ),
+        Misconception(
             "finite fill",
             "You fill with a large negative number instead of −∞. It is a strong wish, not a wall: "
             "it leaks, overflows or adds up, depending on dtype and scores.",
@@ -66,7 +83,7 @@ CAUSAL_LOGIT_MASK = Exercise(
 
 
 def _padding(length: int, real: int) -> Tensor:
-    return (torch.arange(length) >= real).expand(length, length)
+    return (torch.arange(length) >= real).repeat(length, 1)
 
 
 SDPA_MASK = Exercise(
@@ -130,6 +147,7 @@ SAFE_SOFTMAX = Exercise(
     cases=[
         (torch.zeros(2, 2), _CAUSAL_2),
         (torch.zeros(1, 2), torch.tensor([[True, True]])),
+        (torch.tensor([[1.0, 200.0], [1000.0, 0.0]]), _CAUSAL_2),
         (_scores(3, 3), _LEFT_PADDED),
         (_scores(2, 5), generate_incremental_mask(3, 2)),
     ],
@@ -147,6 +165,17 @@ SAFE_SOFTMAX = Exercise(
             lambda scores, blocked: torch.softmax(scores.masked_fill(blocked, -1e9), -1),
         ),
         Misconception(
+            "0 · ∞",
+            "You multiply the mask by −∞. Where it is False this gives 0 · −∞ = NaN: fill, do not "
+            "multiply.",
+            lambda scores, blocked: torch.softmax(scores + blocked * -_INFINITY, -1),
+        ),
+        Misconception(
+            "columns",
+            "Your softmax runs down the columns. A query shares its weight among its keys: dim=-1.",
+            lambda scores, blocked: torch.softmax(scores.masked_fill(blocked, -_INFINITY), 0),
+        ),
+        Misconception(
             "zero before softmax",
             "You set the scores to 0. Notebook 01: e⁰ = 1, so the blocked keys keep their share.",
             lambda scores, blocked: torch.softmax(scores.masked_fill(blocked, 0.0), -1),
@@ -161,6 +190,12 @@ SAFE_SOFTMAX = Exercise(
             "polarity",
             "You block the allowed keys: here True means blocked.",
             lambda scores, blocked: masked_softmax(scores, ~blocked),
+        ),
+        Misconception(
+            "polarity and NaN",
+            "You block the allowed keys: here True means blocked. And a row that sees nothing "
+            "becomes NaN.",
+            lambda scores, blocked: torch.softmax(scores.masked_fill(~blocked, -_INFINITY), -1),
         ),
     ],
 )

@@ -14,6 +14,10 @@ def _naive(scores: Tensor, dim: int = -1) -> Tensor:
     return exponentials / exponentials.sum(dim, keepdim=True)
 
 
+def _shifted(scores: Tensor) -> Tensor:
+    return scores - scores.amax(-1, keepdim=True)
+
+
 ROW_SOFTMAX = Exercise(
     name="row_softmax",
     level="medium",
@@ -22,7 +26,7 @@ ROW_SOFTMAX = Exercise(
     cases=[
         (torch.tensor([[0.0, 1.0]]),),
         (torch.tensor([[0.0, 1.0], [2.0, -1.0]]),),
-        (torch.tensor([[1000.0, 1000.0]]),),
+        (torch.tensor([[1000.0, 999.0]]),),
         (torch.tensor([[0.0, 0.0], [1000.0, 1000.0]]),),
         (torch.tensor([[1000.0, 0.0, 0.0, 0.0]]),),
     ],
@@ -40,6 +44,23 @@ ROW_SOFTMAX = Exercise(
             lambda scores: torch.softmax(scores, 0),
         ),
         Misconception(
+            "one sum for all",
+            "Your whole matrix sums to 1. Each row shares a weight of 1 of its own: "
+            "sum(-1, keepdim=True).",
+            lambda scores: torch.softmax(scores.flatten(), -1).reshape(scores.shape),
+        ),
+        Misconception(
+            "keepdim forgotten",
+            "Your sums lost an axis: without keepdim=True the sums of the rows are laid along the "
+            "columns.",
+            lambda scores: _shifted(scores).exp() / _shifted(scores).exp().sum(-1),
+        ),
+        Misconception(
+            "not divided",
+            "You take the exponentials and stop there. Divide each row by its sum.",
+            lambda scores: _shifted(scores).exp(),
+        ),
+        Misconception(
             "largest of all",
             "You subtract the largest score of the whole matrix. A row far below it underflows: "
             "all its exponentials become 0, and 0/0 is NaN. Each row needs its own maximum.",
@@ -47,8 +68,8 @@ ROW_SOFTMAX = Exercise(
         ),
         Misconception(
             "mean",
-            "You subtract the mean of the row. One large score still stands far above it and "
-            "overflows; above the maximum stands nothing.",
+            "You subtract the mean of the row, or something else below its maximum. A large score "
+            "still stands far above it and overflows; above the maximum stands nothing.",
             lambda scores: _naive(scores - scores.mean(-1, keepdim=True)),
         ),
         Misconception(
@@ -66,8 +87,8 @@ AT_TEMPERATURE = Exercise(
     minutes=3,
     reference=lambda scores, temperature: torch.softmax(scores / temperature, -1),
     cases=[
-        (torch.tensor([0.0, 1.0]), 2.0),
-        (torch.tensor([0.0, 1.0]), 0.5),
+        (torch.tensor([0.0, 2.0]), 2.0),
+        (torch.tensor([0.0, 2.0]), 0.5),
         (torch.tensor([-1.0, 0.5, 2.0]), 4.0),
     ],
     misconceptions=[
@@ -87,6 +108,17 @@ AT_TEMPERATURE = Exercise(
             "You divide the weights, after the softmax. They no longer sum to 1. The temperature "
             "belongs to the scores.",
             lambda scores, temperature: torch.softmax(scores, -1) / temperature,
+        ),
+        Misconception(
+            "weights multiplied",
+            "You multiply the weights, after the softmax. They no longer sum to 1. The temperature "
+            "belongs to the scores.",
+            lambda scores, temperature: torch.softmax(scores, -1) * temperature,
+        ),
+        Misconception(
+            "power",
+            "You raise the scores to a power. Divide them: temperature works on distances.",
+            lambda scores, temperature: torch.softmax(scores**temperature, -1),
         ),
         Misconception(
             "physics",
@@ -125,6 +157,11 @@ ROW_ENTROPY = Exercise(
             "Your entropy is negative: ln of a weight below 1 is negative, so the sum needs a "
             "minus.",
             lambda weights: -entropy(weights),
+        ),
+        Misconception(
+            "softmax again",
+            "You take a softmax of the weights first. They are weights already: they sum to 1.",
+            lambda weights: entropy(torch.softmax(weights, -1)),
         ),
         Misconception(
             "bits",

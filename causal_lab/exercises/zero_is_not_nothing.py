@@ -14,8 +14,8 @@ LEAK = Exercise(
     misconceptions=[
         Misconception(
             "zero weighs nothing",
-            "You say that a zero score gets no weight. But e⁰ = 1: a zero score counts as much as "
-            "any other zero.",
+            "You get 0: a zero score would have no weight. But e⁰ = 1, it counts as much as any "
+            "other zero. (Or did // drop the fraction? Divide with /.)",
             lambda T, t: 0.0,
         ),
         Misconception(
@@ -33,6 +33,11 @@ LEAK = Exercise(
             "off by one",
             "You miss one future token. With t visible out of T, there are T − t others.",
             lambda T, t: (T - t - 1) / T,
+        ),
+        Misconception(
+            "a count",
+            "You count the future tokens. Their weight is that count, divided by how many share.",
+            lambda T, t: T - t,
         ),
         Misconception(
             "one token",
@@ -78,14 +83,19 @@ AVERAGE_PAST = Exercise(
         ),
         Misconception(
             "divided by T",
-            "You divide every row by the whole length T. Row t has only t + 1 tokens to average; "
+            "You divide every row by the whole length T. Row i has only i + 1 tokens to average; "
             "that is what renormalising means.",
             lambda values: values.cumsum(0) / len(values),
         ),
         Misconception(
             "without itself",
-            "You leave out the token itself. Row t averages the tokens 0 to t, t included.",
+            "You leave out the token itself. Row i averages the rows 0 to i, i included.",
             _exclusive,
+        ),
+        Misconception(
+            "counted from 0",
+            "You divide row i by i. Row 0 averages one token, so it is divided by 1: count from 1.",
+            lambda values: values.cumsum(0) / torch.arange(len(values))[:, None],
         ),
         Misconception(
             "everything",
@@ -132,8 +142,8 @@ REPAIR_WEIGHTS = Exercise(
     misconceptions=[
         Misconception(
             "not renormalised",
-            "You cut the future off and stop there. Row 0 no longer sums to 1: its average is too "
-            "small.",
+            "You cut the future off, but the rows no longer sum to 1: you did not divide, or "
+            "divided by the sums from *before* the cut, which are 1.",
             lambda weights: weights.tril(),
         ),
         Misconception(
@@ -147,6 +157,19 @@ REPAIR_WEIGHTS = Exercise(
             "You divide by the right sums on the wrong axis: without keepdim=True the sums of the "
             "rows are laid along the columns.",
             lambda weights: weights.tril() / weights.tril().sum(-1),
+        ),
+        Misconception(
+            "one sum for all",
+            "You divide by the sum of the whole matrix. Each row shares a weight of 1 of its own.",
+            lambda weights: weights.tril() / weights.tril().sum(),
+        ),
+        Misconception(
+            "softmax of weights",
+            "You put −∞ into the weights and take a softmax of them. A softmax wants scores; of "
+            "weights it makes other, flatter weights. Only divide.",
+            lambda weights: torch.softmax(
+                weights.masked_fill(torch.ones_like(weights).triu(1).bool(), -torch.inf), -1
+            ),
         ),
         Misconception(
             "softmax again",
