@@ -229,7 +229,7 @@ def plot_scores(
     image = ax.imshow(shown, cmap=_with_nan(_SCORE_MAP), vmin=-limit, vmax=limit)
     _hatch(ax, below)
     _dress(ax, cells.shape, tokens, title)
-    _number(ax, cells, np.isnan(cells) | (np.abs(shown) > 0.6 * limit), "{:.2f}".format, "−∞")
+    _number(ax, cells, np.isnan(cells) | (np.abs(shown) > 0.6 * limit), _two_decimals, "−∞")
     if own_figure:
         ax.figure.colorbar(image, ax=ax).set_label("score")
     return ax.figure
@@ -240,6 +240,7 @@ def plot_row(
     *,
     visible: int | None = None,
     tokens: Sequence[str] | None = None,
+    label: str = "weight",
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
@@ -251,6 +252,8 @@ def plot_row(
         One row of a weight matrix.
     visible : int, optional
         How many positions are not the future; all if not given.
+    label : str, default "weight"
+        What the height means.
     tokens, title, ax
         As for :func:`plot_mask`.
 
@@ -285,9 +288,61 @@ def plot_row(
         ax.legend(frameon=False)
     ax.set_ylim(0, max(1.0, float(np.nanmax(heights, initial=0)) * 1.05))
     ax.set_xlabel("key")
-    ax.set_ylabel("weight")
+    ax.set_ylabel(label)
     _label_axis(ax.xaxis, len(heights), tokens)
     ax.set_title(title or "")
+    return ax.figure
+
+
+def plot_dependencies(
+    moved: Tensor,
+    *,
+    tokens: Sequence[str] | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw which outputs move when a token changes, the future in a colour of its own.
+
+    Parameters
+    ----------
+    moved : Tensor, bool, shape (output, token)
+        True where the output moves when the token changes.
+    tokens, title, ax
+        As for :func:`plot_mask`.
+
+    Returns
+    -------
+    Figure
+        The new one, or that of ``ax``. Blue: an output depends on itself or the past; orange:
+        it depends on the future.
+
+    Raises
+    ------
+    ValueError
+        If ``moved`` is not a boolean matrix, or the labels are too few.
+
+    Examples
+    --------
+    >>> plot_dependencies(torch.ones(4, 4).tril().bool())
+    <Figure size 600x400 with 1 Axes>
+    """
+    cells = _matrix("moved", check_boolean("moved", moved)).astype(bool)
+    rows, columns = np.indices(cells.shape)
+    is_future = columns > rows + cells.shape[1] - cells.shape[0]
+    colours = ListedColormap(["white", PAST_COLOUR, FUTURE_COLOUR])
+    own_figure = ax is None
+    ax = _axes(ax, 6.0, 4.0)
+    ax.imshow(np.where(cells, 1 + is_future, 0), cmap=colours, vmin=0, vmax=2)
+    _dress(ax, cells.shape, tokens, title, grid_colour="#d0d0d0")
+    ax.set_xlabel("changed token")
+    ax.set_ylabel("output")
+    if own_figure:
+        meanings = {PAST_COLOUR: "moves", FUTURE_COLOUR: "moves: a leak", "white": "stays"}
+        handles = [
+            Patch(facecolor=colour, edgecolor="#d0d0d0", label=label)
+            for colour, label in meanings.items()
+        ]
+        ax.figure.legend(handles=handles, loc="outside right upper", frameon=False)
     return ax.figure
 
 
@@ -419,12 +474,20 @@ def _number(
         ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
 
 
+def _two_decimals(score: float) -> str:
+    return f"{round(score, 2) + 0.0:.2f}"  # + 0.0 turns −0.0 into 0.0
+
+
 def _short(weight: float) -> str:
     return f"{weight:.2f}" if weight >= 0.005 else f"{weight:.0e}".replace("e-0", "e-")
 
 
 def _dress(
-    ax: Axes, shape: tuple[int, int], tokens: Sequence[str] | None, title: str | None
+    ax: Axes,
+    shape: tuple[int, int],
+    tokens: Sequence[str] | None,
+    title: str | None,
+    grid_colour: str = "white",
 ) -> None:
     _label_axis(ax.xaxis, shape[1], tokens)
     _label_axis(ax.yaxis, shape[0], tokens, first=shape[1] - shape[0])
@@ -434,7 +497,7 @@ def _dress(
     if max(shape) <= 32:
         ax.set_xticks(np.arange(shape[1] - 1) + 0.5, minor=True)
         ax.set_yticks(np.arange(shape[0] - 1) + 0.5, minor=True)
-        ax.grid(which="minor", color="white", linewidth=0.8)
+        ax.grid(which="minor", color=grid_colour, linewidth=0.8)
     ax.tick_params(which="both", length=0)
 
 

@@ -150,6 +150,10 @@ class AttentionExplorer(Explorer):
             controls, Canvas([HeatPanel(352), BarPanel(290, 352, label="moved", root=True)])
         )
 
+    def limits(self, text: str, T: int, **others) -> dict[str, int]:  # noqa: D102
+        length = len(split_words(text)[:MAX_TOKENS])
+        return {"T": length, "changed": min(T, length) - 1}
+
     def compute(self, text: str, T: int, changed: int, mask: str) -> AttentionState:  # noqa: D102
         return attention_state(text, T, changed, mask, self.vectors)
 

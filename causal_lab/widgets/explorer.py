@@ -72,6 +72,8 @@ class Explorer:
         )
         self._lock = threading.RLock()
         self._shown: dict[str, Any] | None = None
+        self._wishes = self.values()
+        self._adjusting = False
         for control in self.controls.values():
             control.observe(self._refresh, names="value")
         self._refresh()
@@ -106,6 +108,24 @@ class Explorer:
         """
         raise NotImplementedError
 
+    def limits(self, **values) -> dict[str, int]:
+        """Say how far sliders may go, given the values of the others; by default all the way.
+
+        A slider past the end of the text would move and change nothing. When its limit
+        falls it follows, and when the limit rises again it returns to where the learner left it.
+
+        Parameters
+        ----------
+        **values
+            One per control.
+
+        Returns
+        -------
+        dict of str to int
+            The largest useful value, by control.
+        """
+        return {}
+
     def values(self) -> dict[str, Any]:
         """Read all controls.
 
@@ -116,12 +136,15 @@ class Explorer:
         """
         return {name: control.value for name, control in self.controls.items()}
 
-    def _refresh(self, change: object = None) -> None:
+    def _refresh(self, change: dict[str, Any] | None = None) -> None:
         with self._lock:
-            values = self.values()
-            if values == self._shown:
+            if self._adjusting:
                 return
             try:
+                self._adjust(change)
+                values = self.values()
+                if values == self._shown:
+                    return
                 with torch.no_grad():
                     state = self.compute(**values)
                 picture = self.paint(state)
@@ -134,6 +157,27 @@ class Explorer:
             self.image.value = encode_png(picture)
             if self.error.value:
                 self.error.value = ""
+
+    def _adjust(self, change: dict[str, Any] | None) -> None:
+        """Move the ends of the sliders that depend on others."""
+        for name, control in self.controls.items():
+            if change is not None and change["owner"] is control:
+                self._wishes[name] = control.value
+        for name in self.limits(**self.values()):
+            control = self.controls[name]
+            limit = self.limits(**self.values())[name]
+            value = max(min(self._wishes[name], limit), control.min)
+            top = max(limit, control.min + 1)  # a slider needs two different ends to be drawn
+            if (control.max, control.value) == (top, value):
+                continue
+            self._adjusting = True  # the changes below must not come back as moves of a hand
+            try:
+                with control.hold_sync():
+                    control.max = max(top, control.max)
+                    control.value = value
+                    control.max = top
+            finally:
+                self._adjusting = False
 
     def __repr__(self) -> str:
         length = f" T={self.controls['T'].value}" if "T" in self.controls else ""
@@ -179,7 +223,7 @@ def slider(description: str, value: int, low: int, high: int) -> widgets.IntSlid
     if not low <= value <= high:
         raise ValueError(f"{description} must lie between {low} and {high}, got {value!r}")
     return widgets.IntSlider(
-        value, low, high, description=description, style=_WIDE, layout=_width("300px")
+        value, low, high, description=description, style=_WIDE, layout=_width("380px")
     )
 
 

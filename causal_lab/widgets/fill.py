@@ -11,7 +11,7 @@ from causal_lab.canvas import Canvas, Cells, HeatPanel
 from causal_lab.masks import generate_causal_mask, generate_padding_mask
 from causal_lab.widgets.explorer import Explorer, choice, slider
 
-MAX_TOKENS = 32
+MAX_TOKENS, MAX_PADS = 32, 8
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 FILLS = ("0", "-1", "-5", "-10", "-20", "-100", "-1e4", "-1e9", "lowest finite", "-inf")
 
@@ -111,10 +111,13 @@ class FillExplorer(Explorer):
                 layout=widgets.Layout(width="380px", margin="2px 16px 2px 0"),
             ),
             "wish": slider("wish to look ahead", 0, 0, 50),
-            "pads": slider("padding on the left", 0, 0, 8),
+            "pads": slider("padding on the left", 0, 0, MAX_PADS),
             "dtype": choice("dtype", list(DTYPES)),
         }
         super().__init__(controls, Canvas([HeatPanel(384, words=False)]))
+
+    def limits(self, T: int, **others) -> dict[str, int]:  # noqa: D102
+        return {"pads": min(T, MAX_PADS)}
 
     def compute(self, T: int, fill: str, wish: int, pads: int, dtype: str) -> FillState:  # noqa: D102
         return fill_state(T, fill, wish, pads, dtype, self.scores)

@@ -104,6 +104,9 @@ class LeakExplorer(Explorer):
         }
         super().__init__(controls, Canvas([BarPanel(640, 260, words=False)]))
 
+    def limits(self, T: int, **others) -> dict[str, int]:  # noqa: D102
+        return {"t": T}
+
     def compute(self, T: int, t: int, way: str, scores: str) -> LeakState:  # noqa: D102
         return leak_state(T, t, way, self.scores[scores])
 

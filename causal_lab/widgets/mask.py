@@ -86,6 +86,9 @@ class MaskExplorer(Explorer):
             controls, Canvas([HeatPanel(side, colour_bar=False, words=tokens is not None)])
         )
 
+    def limits(self, T: int, **others) -> dict[str, int]:  # noqa: D102
+        return {"position": T - 1}
+
     def compute(self, T: int, position: int, mask: str) -> MaskState:  # noqa: D102
         return mask_state(T, position, mask)
 

@@ -105,12 +105,12 @@ class SoftmaxExplorer(Explorer):
             "temperature": widgets.FloatLogSlider(
                 value=1.0,
                 base=10,
-                min=-1.5,
-                max=1.5,
+                min=-2,
+                max=2,
                 step=0.05,
                 description="temperature",
                 style={"description_width": "initial"},
-                layout=widgets.Layout(width="300px", margin="2px 16px 2px 0"),
+                layout=widgets.Layout(width="380px", margin="2px 16px 2px 0"),
             ),
             "axis": choice("softmax", [BY_ROW, BY_COLUMN]),
             "row": slider("query drawn as bars", min(5, T - 1), 0, MAX_TOKENS - 1),
@@ -118,6 +118,9 @@ class SoftmaxExplorer(Explorer):
         super().__init__(
             controls, Canvas([HeatPanel(320, words=False), BarPanel(300, 320, words=False)])
         )
+
+    def limits(self, T: int, **others) -> dict[str, int]:  # noqa: D102
+        return {"row": T - 1}
 
     def compute(self, T: int, temperature: float, axis: str, row: int) -> SoftmaxState:  # noqa: D102
         return softmax_state(T, temperature, axis, row, self.scores)
