@@ -31,7 +31,7 @@ _GREYS = 40  # then greys from black to white
 BLACK, WHITE = WEIGHT_LEVELS, WEIGHT_LEVELS + _GREYS - 1
 BLOCKED, HATCH, ALLOWED, PAST, FUTURE, NAN = range(WHITE + 1, WHITE + 7)
 
-_TITLE, _CAPTION, _COLOUR_BAR = 30, 26, 66
+_TITLE, _CAPTION, _COLOUR_BAR = 30, 26, 84
 _LEFT = 96
 _BELOW_NUMBERS, _BELOW_WORDS = 46, 92
 _LABEL_LENGTH = 11
@@ -202,7 +202,7 @@ class HeatPanel:
     Examples
     --------
     >>> HeatPanel(side=100).width
-    262
+    280
     """
 
     def __init__(self, side: int = 384, *, colour_bar: bool = True, words: bool = True):
@@ -224,6 +224,7 @@ class HeatPanel:
             y = round((1 - weight**0.5) * (self.side - 1))
             y = min(max(y, 6), self.side - 7)
             _write(self.background, f"{weight:g}", x + 16, y, align="left")
+        _write(self.background, "weight", x + 60, self.side // 2, turned=True)
 
     def edges(self, length: int) -> np.ndarray:
         """Say at which pixel each cell begins.
@@ -357,7 +358,7 @@ class BarPanel:
         self.width = _LEFT + width + 20
         self.height = height + (_BELOW_WORDS if words else _BELOW_NUMBERS)
         self.background = np.full((self.height, self.width), WHITE, dtype=np.uint8)
-        _write(self.background, label, 12, height // 2, turned=True)
+        _write(self.background, label, _LEFT - 50, height // 2, turned=True)
         for share in WEIGHT_TICKS if root else (0.0, 0.25, 0.5, 0.75, 1.0):
             y = self._y_of(share)
             self.background[y, _LEFT : _LEFT + width] = WHITE - 6
@@ -442,7 +443,7 @@ class Canvas:
     --------
     >>> canvas = Canvas([HeatPanel(side=100)])
     >>> canvas.paint([Cells(np.eye(2))], titles=["weights"], caption="two tokens").shape
-    (248, 262)
+    (248, 280)
     """
 
     def __init__(self, panels: Sequence[HeatPanel | BarPanel]):
