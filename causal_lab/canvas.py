@@ -23,6 +23,7 @@ from causal_lab.style import (
     PAST_COLOUR,
     WEIGHT_TICKS,
     colour_of_weight,
+    printable,
     tick_positions,
 )
 
@@ -506,7 +507,7 @@ def _name_axis(
 
 
 def _label_of(index: int, labels: Sequence[str] | None) -> str:
-    text = str(index) if labels is None else labels[index]
+    text = str(index) if labels is None else printable(labels[index])
     return text if len(text) <= _LABEL_LENGTH else text[: _LABEL_LENGTH - 1] + "…"
 
 
@@ -523,7 +524,7 @@ def _write(
     """Paste a line of text; ``align`` says which part of it stands at (x, y)."""
     if not text:
         return
-    ink = _ink(text, size)
+    ink = _ink(printable(text), size)
     if turned:
         ink = np.rot90(ink)
     height, width = ink.shape

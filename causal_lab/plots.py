@@ -29,6 +29,7 @@ from causal_lab.style import (
     PAST_COLOUR,
     WEIGHT_MAP,
     WEIGHT_TICKS,
+    printable,
     tick_positions,
     weight_scale,
 )
@@ -509,6 +510,10 @@ def _label_axis(axis, length: int, tokens: Sequence[str] | None, first: int = 0)
             f"tokens must hold {first + length} labels, one per key, got {len(tokens)}"
         )
     ticks = tick_positions(length, tokens)
-    labels = [str(first + tick) if tokens is None else tokens[first + tick] for tick in ticks]
+    if tokens is None:
+        labels = [str(first + tick) for tick in ticks]
+    else:
+        labels = [printable(tokens[first + tick]) for tick in ticks]
     turned = 90 if tokens is not None and axis.axis_name == "x" else 0
-    axis.set_ticks(list(ticks), labels, rotation=turned)
+    # A dollar sign is a token like any other, not the beginning of a formula.
+    axis.set_ticks(list(ticks), labels, rotation=turned, parse_math=False)

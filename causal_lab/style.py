@@ -60,6 +60,27 @@ def colour_of_weight(weights: np.ndarray) -> np.ndarray:
     return np.asarray(WEIGHT_MAP(weight_scale()(np.asarray(weights))))[..., :3]
 
 
+def printable(label: str) -> str:
+    r"""Write a token so that it can stand on an axis: a line break becomes a backslash and n.
+
+    Parameters
+    ----------
+    label : str
+        A token; any characters.
+
+    Returns
+    -------
+    str
+        One line.
+
+    Examples
+    --------
+    >>> print(printable("a\nb"))
+    a\nb
+    """
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in label)
+
+
 def tick_positions(length: int, labels: Sequence[str] | None = None) -> range:
     """Choose which positions get a label, at most 16 numbers or 32 words.
 

@@ -163,14 +163,15 @@ class Vocabulary:
         Returns
         -------
         Tensor, int64, shape (length,)
-            One number per token.
+            One number per token, on the CPU.
 
         Examples
         --------
         >>> Vocabulary.from_tokens("ab").encode("ba!").tolist()
         [2, 1, 0]
         """
-        return torch.tensor([self._numbers.get(token, 0) for token in tokens], dtype=torch.int64)
+        numbers = [self._numbers.get(token, 0) for token in tokens]
+        return torch.tensor(numbers, dtype=torch.int64, device="cpu")
 
     def decode(self, numbers: Tensor | Sequence[int]) -> list[str]:
         """Turn numbers into their tokens.
@@ -247,7 +248,7 @@ def count_neighbours(numbers: Tensor, vocabulary_size: int, window: int = 4) -> 
         raise ValueError("numbers must be a row of int64; use Vocabulary.encode")
     if numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) < vocabulary_size:
         raise ValueError(f"every number must lie between 0 and {vocabulary_size - 1}")
-    counts = torch.zeros(vocabulary_size**2, dtype=torch.float64)
+    counts = torch.zeros(vocabulary_size**2, dtype=torch.float64, device=numbers.device)
     for distance in range(1, min(window, len(numbers) - 1) + 1):
         pairs = numbers[:-distance] * vocabulary_size + numbers[distance:]
         counts += torch.bincount(pairs, minlength=vocabulary_size**2) / distance

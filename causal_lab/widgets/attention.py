@@ -9,10 +9,9 @@ from torch import Tensor
 
 from causal_lab.attention import attention
 from causal_lab.canvas import BarPanel, Bars, Canvas, Cells, HeatPanel
-from causal_lab.masks import generate_causal_mask
 from causal_lab.text import WordVectors, learn_word_vectors, split_words
 from causal_lab.widgets.explorer import Explorer, choice, slider
-from causal_lab.widgets.mask import CAUSAL, NO_MASK
+from causal_lab.widgets.mask import CAUSAL, NO_MASK, chosen_mask
 
 MAX_TOKENS = 24
 SENTENCE = "the function raises an exception if the list of arguments is not a sequence"
@@ -35,6 +34,11 @@ class AttentionState:
         The word that is replaced.
     moved : ndarray, float, shape (T,)
         How far each output moves then, as a share of the replaced vector's change.
+
+    Examples
+    --------
+    >>> AttentionExplorer(text="raise an exception").state.changed
+    2
     """
 
     words: tuple[str, ...]
@@ -101,7 +105,7 @@ def attention_state(
     words = split_words(text)[:T] or ["…"]
     T = len(words)
     changed = min(changed, T - 1)
-    blocked = generate_causal_mask(T) if mask == CAUSAL else torch.zeros(T, T, dtype=torch.bool)
+    blocked = chosen_mask(T, mask)
     x = word_inputs(words, vectors)
     other = x.clone()
     # An unknown word is all zeros; it is replaced by ones, so that something changes.

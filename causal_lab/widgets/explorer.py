@@ -2,6 +2,7 @@
 
 import base64
 import html
+import operator
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 import torch
+from torch import Tensor
 
 from causal_lab.canvas import Canvas, encode_png
 
@@ -72,7 +74,7 @@ class Explorer:
         )
         self._lock = threading.RLock()
         self._shown: dict[str, Any] | None = None
-        self._wishes = self.values()
+        self._wishes, self._placed = self.values(), self.values()
         self._adjusting = False
         for control in self.controls.values():
             control.observe(self._refresh, names="value")
@@ -123,6 +125,12 @@ class Explorer:
         -------
         dict of str to int
             The largest useful value, by control.
+
+        Examples
+        --------
+        >>> from causal_lab.widgets import LeakExplorer
+        >>> LeakExplorer().limits(T=5)
+        {'t': 5}
         """
         return {}
 
@@ -133,15 +141,21 @@ class Explorer:
         -------
         dict of str to object
             The present value of each.
+
+        Examples
+        --------
+        >>> from causal_lab.widgets import LeakExplorer
+        >>> LeakExplorer(T=8, t=3).values()["t"]
+        3
         """
         return {name: control.value for name, control in self.controls.items()}
 
-    def _refresh(self, change: dict[str, Any] | None = None) -> None:
+    def _refresh(self, change: object = None) -> None:
         with self._lock:
             if self._adjusting:
                 return
             try:
-                self._adjust(change)
+                self._adjust()
                 values = self.values()
                 if values == self._shown:
                     return
@@ -158,11 +172,11 @@ class Explorer:
             if self.error.value:
                 self.error.value = ""
 
-    def _adjust(self, change: dict[str, Any] | None) -> None:
+    def _adjust(self) -> None:
         """Move the ends of the sliders that depend on others."""
-        for name, control in self.controls.items():
-            if change is not None and change["owner"] is control:
-                self._wishes[name] = control.value
+        for name, value in self.values().items():
+            if value != self._placed[name]:  # a hand moved it
+                self._wishes[name] = value
         for name in self.limits(**self.values()):
             control = self.controls[name]
             limit = self.limits(**self.values())[name]
@@ -178,6 +192,7 @@ class Explorer:
                     control.max = top
             finally:
                 self._adjusting = False
+        self._placed = self.values()
 
     def __repr__(self) -> str:
         length = f" T={self.controls['T'].value}" if "T" in self.controls else ""
@@ -193,6 +208,30 @@ class Explorer:
                 "model_id": self.view.model_id,
             },
         }
+
+
+def fixed_scores(*shape: int, seed: int) -> Tensor:
+    """Draw scores once, at their largest size, for an explorer to take slices of.
+
+    Parameters
+    ----------
+    *shape : int
+        Their shape.
+    seed : int
+        The same seed gives the same scores, whatever else was drawn.
+
+    Returns
+    -------
+    Tensor, float32, shape ``shape``
+        Standard normal, on the CPU, where all explorers compute.
+
+    Examples
+    --------
+    >>> fixed_scores(2, 3, seed=1).shape == (2, 3)
+    True
+    """
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float32, device="cpu")
 
 
 def slider(description: str, value: int, low: int, high: int) -> widgets.IntSlider:
@@ -220,7 +259,11 @@ def slider(description: str, value: int, low: int, high: int) -> widgets.IntSlid
     >>> slider("T", 8, 1, 64).value
     8
     """
-    if not low <= value <= high:
+    try:
+        inside = low <= operator.index(value) <= high
+    except TypeError:
+        inside = False
+    if not inside:
         raise ValueError(f"{description} must lie between {low} and {high}, got {value!r}")
     return widgets.IntSlider(
         value, low, high, description=description, style=_WIDE, layout=_width("380px")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from causal_lab.canvas import Canvas, Cells, HeatPanel
 from causal_lab.masks import generate_causal_mask, generate_padding_mask
-from causal_lab.widgets.explorer import Explorer, choice, slider
+from causal_lab.widgets.explorer import Explorer, choice, fixed_scores, slider
 
 MAX_TOKENS, MAX_PADS = 32, 8
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -28,6 +28,11 @@ class FillState:
         What should be 0.
     fill : float
         What was added in the dtype that was chosen; a rounded or overflowed number.
+
+    Examples
+    --------
+    >>> FillExplorer(T=2).state.fill
+    -inf
     """
 
     weights: np.ndarray
@@ -70,13 +75,14 @@ def fill_state(T: int, fill: str, wish: int, pads: int, dtype: str, scores: Tens
     0.5
     """
     number = DTYPES[dtype]
-    causal = generate_causal_mask(T)
-    padding = generate_padding_mask([T - min(pads, T)], T, side="left")[0, 0]  # (1, key)
+    causal = generate_causal_mask(T, "cpu")
+    lengths = [T - min(pads, T)]
+    padding = generate_padding_mask(lengths, T, side="left", device="cpu")[0, 0]  # (1, key)
     blocked = causal | padding
     value = torch.finfo(number).min if fill == "lowest finite" else float(fill)
     # Large numbers become −∞ here without a word, as they do in .half().
-    M = torch.tensor(value, dtype=torch.float64).to(number)
-    nothing = torch.zeros((), dtype=number)
+    M = torch.tensor(value, dtype=torch.float64, device="cpu").to(number)
+    nothing = torch.zeros_like(M)
     wishful = scores[:T, :T] + wish * blocked
     summed = wishful.to(number) + torch.where(causal, M, nothing)
     summed = summed + torch.where(padding, M, nothing)
@@ -99,8 +105,7 @@ class FillExplorer(Explorer):
     """
 
     def __init__(self, T: int = 8):
-        generator = torch.Generator().manual_seed(2)
-        self.scores = torch.randn(MAX_TOKENS, MAX_TOKENS, generator=generator)
+        self.scores = fixed_scores(MAX_TOKENS, MAX_TOKENS, seed=2)
         controls = {
             "T": slider("T, number of tokens", T, 1, MAX_TOKENS),
             "fill": widgets.SelectionSlider(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from causal_lab.canvas import BarPanel, Bars, Canvas
 from causal_lab.softmax import stable_softmax
-from causal_lab.widgets.explorer import Explorer, choice, slider
+from causal_lab.widgets.explorer import Explorer, choice, fixed_scores, slider
 
 MAX_TOKENS = 64
 ALL_ZERO, RANDOM = "all zero", "random"
@@ -34,6 +34,11 @@ class LeakState:
         One query's weights.
     seen : int
         How many tokens it may look at.
+
+    Examples
+    --------
+    >>> LeakState(np.array([0.5, 0.25, 0.25]), seen=1).leak
+    0.5
     """
 
     weights: np.ndarray
@@ -70,7 +75,7 @@ def leak_state(T: int, t: int, way: str, scores: Tensor) -> LeakState:
     0.75
     """
     t = min(t, T)
-    past = (torch.arange(T) < t).to(scores.dtype)
+    past = (torch.arange(T, device=scores.device) < t).to(scores.dtype)
     return LeakState(WAYS[way](scores[:T], past).numpy(), t)
 
 
@@ -91,11 +96,8 @@ class LeakExplorer(Explorer):
     """
 
     def __init__(self, T: int = 8, t: int = 3):
-        generator = torch.Generator().manual_seed(1)
-        self.scores = {
-            ALL_ZERO: torch.zeros(MAX_TOKENS),
-            RANDOM: torch.randn(MAX_TOKENS, generator=generator) * 1.5,
-        }
+        random = 1.5 * fixed_scores(MAX_TOKENS, seed=1)
+        self.scores = {ALL_ZERO: torch.zeros_like(random), RANDOM: random}
         controls = {
             "T": slider("T, number of tokens", T, 1, MAX_TOKENS),
             "t": slider("t, how many are visible", t, 1, MAX_TOKENS),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from causal_lab.canvas import Canvas, Cells, HeatPanel
 from causal_lab.masks import generate_causal_mask
@@ -23,6 +24,11 @@ class MaskState:
         True where the query may not look.
     position : int
         The query that is pointed at, 0 to T − 1.
+
+    Examples
+    --------
+    >>> MaskExplorer(T=4).state.position
+    2
     """
 
     blocked: np.ndarray
@@ -51,8 +57,31 @@ def mask_state(T: int, position: int, mask: str) -> MaskState:
     >>> mask_state(3, 1, CAUSAL).blocked.sum()
     np.int64(3)
     """
-    blocked = generate_causal_mask(T) if mask == CAUSAL else torch.zeros(T, T, dtype=torch.bool)
-    return MaskState(blocked.numpy(), min(position, T - 1))
+    return MaskState(chosen_mask(T, mask).numpy(), min(position, T - 1))
+
+
+def chosen_mask(T: int, mask: str) -> Tensor:
+    """Make the mask that a menu names.
+
+    Parameters
+    ----------
+    T : int
+        Number of tokens.
+    mask : str
+        ``CAUSAL`` or ``NO_MASK``.
+
+    Returns
+    -------
+    Tensor, bool, shape (query, key) = (T, T)
+        On the CPU, where all explorers compute.
+
+    Examples
+    --------
+    >>> int(chosen_mask(3, NO_MASK).sum())
+    0
+    """
+    blocked = generate_causal_mask(T, "cpu")
+    return blocked if mask == CAUSAL else torch.zeros_like(blocked)
 
 
 class MaskExplorer(Explorer):

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 import ipywidgets as widgets
 import numpy as np
-import torch
 from torch import Tensor
 
 from causal_lab.canvas import BarPanel, Bars, Canvas, Cells, HeatPanel
 from causal_lab.masks import generate_causal_mask
 from causal_lab.softmax import entropy, masked_softmax
-from causal_lab.widgets.explorer import Explorer, choice, slider
+from causal_lab.widgets.explorer import Explorer, choice, fixed_scores, slider
 
 MAX_TOKENS = 64
 BY_ROW, BY_COLUMN = "row by row (right)", "column by column (wrong)"
@@ -32,6 +31,11 @@ class SoftmaxState:
         Of that row made to sum to 1, in nats.
     moved : float
         By how much earlier rows move when the last token's scores change.
+
+    Examples
+    --------
+    >>> SoftmaxExplorer(T=4).state.row
+    3
     """
 
     weights: np.ndarray
@@ -64,11 +68,11 @@ def softmax_state(T: int, temperature: float, axis: str, row: int, scores: Tenso
 
     Examples
     --------
-    >>> softmax_state(4, 1.0, BY_ROW, 3, torch.zeros(4, 4)).moved
+    >>> softmax_state(4, 1.0, BY_ROW, 3, fixed_scores(4, 4, seed=0)).moved
     0.0
     """
     row = min(row, T - 1)
-    blocked = generate_causal_mask(T)
+    blocked = generate_causal_mask(T, "cpu")
     dim = -1 if axis == BY_ROW else -2
 
     def weigh(square: Tensor) -> Tensor:
@@ -79,7 +83,8 @@ def softmax_state(T: int, temperature: float, axis: str, row: int, scores: Tenso
     changed[-1] += 2.0  # the last token asks more loudly,
     changed[:, -1] -= 2.0  # and answers less
     moved = (weigh(changed) - weights)[:-1].abs().max().item() if T > 1 else 0.0
-    spread = entropy(weights[row] / weights[row].sum()).item()
+    total = weights[row].sum()  # a column softmax may leave a row nothing at all
+    spread = entropy(weights[row] / total).item() if total > 0 else 0.0
     return SoftmaxState(weights.numpy(), blocked.numpy(), row, spread, moved)
 
 
@@ -98,8 +103,7 @@ class SoftmaxExplorer(Explorer):
     """
 
     def __init__(self, T: int = 8):
-        generator = torch.Generator().manual_seed(3)
-        self.scores = torch.randn(MAX_TOKENS, MAX_TOKENS, generator=generator) * 1.5
+        self.scores = 1.5 * fixed_scores(MAX_TOKENS, MAX_TOKENS, seed=3)
         controls = {
             "T": slider("T, number of tokens", T, 1, MAX_TOKENS),
             "temperature": widgets.FloatLogSlider(

@@ -1,0 +1,545 @@
+"""Every pixel is the palette number that the formula gives; the rest of the picture stays."""
+
+import io
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from causal_lab.canvas import (
+    ALLOWED,
+    BLACK,
+    BLOCKED,
+    FUTURE,
+    HATCH,
+    NAN,
+    PAST,
+    WEIGHT_LEVELS,
+    WHITE,
+    BarPanel,
+    Bars,
+    Canvas,
+    Cells,
+    HeatPanel,
+    encode_png,
+    level_of_weight,
+    palette,
+    weight_of_level,
+)
+from causal_lab.style import (
+    ALLOWED_COLOUR,
+    BLOCKED_COLOUR,
+    FUTURE_COLOUR,
+    HATCH_COLOUR,
+    NAN_COLOUR,
+    PAST_COLOUR,
+    WEIGHT_TICKS,
+    colour_of_weight,
+)
+
+LENGTHS = [1, 7, 64, 512]
+
+
+def first_column_of_cells() -> int:
+    panel = HeatPanel(100)
+    picture = panel.background.copy()
+    panel.paint(picture, Cells(np.full((1, 1), np.nan)))
+    return int(np.flatnonzero((picture == NAN).any(0))[0])
+
+
+LEFT = first_column_of_cells()
+
+
+def draw_weights(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random(shape)
+
+
+def later(queries: int, keys: int) -> np.ndarray:
+    """Mark the keys that come after their query, which are the last of them."""
+    return np.arange(keys) > np.arange(queries)[:, None] + keys - queries
+
+
+def area_of(panel: HeatPanel, cells: Cells) -> np.ndarray:
+    picture = panel.background.copy()
+    panel.paint(picture, cells)
+    return picture[: panel.side, LEFT : LEFT + panel.side]
+
+
+def centre(index: int, length: int, side: int) -> int:
+    """Find a pixel that shows a cell: its middle, or its only one."""
+    return int((index + 0.5) * side / length)
+
+
+def pixel_at(area: np.ndarray, query: int, key: int, shape: tuple[int, int]) -> int:
+    side = len(area)
+    return int(area[centre(query, shape[0], side), centre(key, shape[1], side)])
+
+
+def cell_of(area: np.ndarray, query: int, key: int, shape: tuple[int, int]) -> np.ndarray:
+    """Cut one cell out."""
+    side = len(area)
+    top, bottom = (int(np.ceil(edge * side / shape[0])) for edge in (query, query + 1))
+    left, right = (int(np.ceil(edge * side / shape[1])) for edge in (key, key + 1))
+    return area[top:bottom, left:right]
+
+
+# --- the palette
+
+
+def test_the_palette_holds_the_colours_of_all_weights_greys_and_names():
+    colours = palette()
+    assert colours.shape == (256, 3)
+    assert colours.dtype == np.uint8
+    levels = np.arange(WEIGHT_LEVELS)
+    expected = np.rint(255 * colour_of_weight((levels / (WEIGHT_LEVELS - 1)) ** 2))
+    assert np.array_equal(colours[:WEIGHT_LEVELS], expected)
+    greys = colours[BLACK : WHITE + 1].astype(int)
+    assert (greys[0].tolist(), greys[-1].tolist()) == ([0, 0, 0], [255, 255, 255])
+    assert (greys == greys[:, :1]).all()
+    assert (np.diff(greys[:, 0]) > 0).all()
+    names = {
+        BLOCKED: BLOCKED_COLOUR,
+        HATCH: HATCH_COLOUR,
+        ALLOWED: ALLOWED_COLOUR,
+        PAST: PAST_COLOUR,
+        FUTURE: FUTURE_COLOUR,
+        NAN: NAN_COLOUR,
+    }
+    for number, colour in names.items():
+        assert "#{:02x}{:02x}{:02x}".format(*colours[number]) == colour
+
+
+def test_every_palette_number_means_one_thing():
+    named = [BLACK, WHITE, BLOCKED, HATCH, ALLOWED, PAST, FUTURE, NAN]
+    assert len(set(named)) == len(named)
+    assert min(named) >= WEIGHT_LEVELS
+    assert max(named) < 256
+
+
+def test_levels_are_evenly_spaced_in_the_root_of_the_weight():
+    weights = np.linspace(0, 1, 1001).reshape(7, 11, 13)
+    expected = np.rint(np.sqrt(weights) * (WEIGHT_LEVELS - 1))
+    assert np.array_equal(level_of_weight(weights), expected)
+    assert level_of_weight(weights).dtype == np.uint8
+
+
+def test_what_lies_outside_is_drawn_like_the_nearer_end_and_nan_like_nothing_else():
+    levels = level_of_weight(np.array([-1.0, -0.0, 1.5, np.inf, -np.inf, np.nan]))
+    top = WEIGHT_LEVELS - 1
+    assert levels.tolist() == [0, 0, top, top, 0, NAN]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25, 1.0, np.nan])
+def test_a_single_weight_has_a_level_too(weight):
+    expected = int(level_of_weight(np.array([weight]))[0])
+    assert int(level_of_weight(np.array(weight))) == expected
+
+
+def test_a_level_stands_for_the_weight_that_has_it():
+    levels = np.arange(WEIGHT_LEVELS)
+    assert np.array_equal(level_of_weight(weight_of_level(levels)), levels)
+    weights = draw_weights(500)
+    roots = np.sqrt(weight_of_level(level_of_weight(weights)))
+    assert np.abs(roots - np.sqrt(weights)).max() <= 0.5 / (WEIGHT_LEVELS - 1) + 1e-12
+
+
+# --- cells
+
+
+@pytest.mark.parametrize("side", [384, 512])
+@pytest.mark.parametrize("T", LENGTHS)
+def test_every_cell_shows_the_level_of_its_weight(T, side):
+    weights = draw_weights(T, T)
+    area = area_of(HeatPanel(side), Cells(weights))
+    # Where cells are smaller than a pixel, a pixel shows the cell at its upper left corner.
+    shown = range(T) if side >= T else [pixel * T // side for pixel in range(side)]
+    pixels = [centre(i, T, side) for i in shown] if side >= T else range(side)
+    expected = np.rint(np.sqrt(weights[np.ix_(shown, shown)]) * (WEIGHT_LEVELS - 1))
+    assert np.array_equal(area[np.ix_(pixels, pixels)], expected)
+
+
+def test_from_33_tokens_on_nothing_but_the_cells_is_painted():
+    weights = draw_weights(48, 48)
+    area = area_of(HeatPanel(384), Cells(weights))
+    assert np.array_equal(area, np.kron(level_of_weight(weights), np.ones((8, 8))))
+
+
+def test_up_to_32_tokens_white_lines_part_the_cells_and_only_they_are_white():
+    panel = HeatPanel(384)
+    area = area_of(panel, Cells(draw_weights(7, 7)))
+    lines = panel.edges(7)[1:-1]
+    white = area == WHITE
+    assert white[lines].all()
+    assert white[:, lines].all()
+    between = np.delete(np.delete(white, lines, axis=0), lines, axis=1)
+    assert not between.any()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (2, 7), (3, 64), (7, 2), (64, 512)])
+def test_rectangles_fill_the_square(shape):
+    weights = draw_weights(*shape)
+    area = area_of(HeatPanel(512), Cells(weights))
+    for query in range(shape[0]):
+        for key in range(shape[1]):
+            expected = round(np.sqrt(weights[query, key]) * (WEIGHT_LEVELS - 1))
+            assert pixel_at(area, query, key, shape) == expected
+
+
+@pytest.mark.parametrize("length", [1, 3, 7, 64, 384])
+def test_edges_part_the_side_into_cells_that_differ_by_a_pixel_at_most(length):
+    edges = HeatPanel(384).edges(length)
+    assert (edges[0], edges[-1], len(edges)) == (0, 384, length + 1)
+    assert set(np.diff(edges)) <= {384 // length, -(-384 // length)}
+
+
+# --- blocked cells
+
+
+@pytest.mark.parametrize("T", LENGTHS)
+def test_blocked_cells_without_weight_are_hatched_and_no_other(T):
+    blocked = later(T, T)
+    weights = np.where(blocked, 0.0, np.maximum(draw_weights(T, T), 0.01))
+    area = area_of(HeatPanel(512), Cells(weights, blocked))
+    pixels = [centre(index, T, 512) for index in range(T)]
+    assert np.array_equal(np.isin(area[np.ix_(pixels, pixels)], [BLOCKED, HATCH]), blocked)
+
+
+def test_a_visible_weight_of_0_is_not_hatched():
+    area = area_of(HeatPanel(384), Cells(np.zeros((3, 3)), later(3, 3)))
+    assert pixel_at(area, 1, 0, (3, 3)) == 0
+    assert pixel_at(area, 0, 1, (3, 3)) in (BLOCKED, HATCH)
+
+
+def test_a_hatched_cell_shows_both_colours_and_nothing_else():
+    area = area_of(HeatPanel(384), Cells(np.zeros((4, 4)), later(4, 4)))
+    cell = cell_of(area, 0, 3, (4, 4))[1:, 1:]  # without the grid
+    assert set(np.unique(cell)) == {BLOCKED, HATCH}
+    assert 0.1 < (cell == HATCH).mean() < 0.5
+
+
+@pytest.mark.parametrize("T", LENGTHS)
+def test_a_mask_alone_is_one_colour_where_allowed_and_hatched_where_blocked(T):
+    area = area_of(HeatPanel(512), Cells(None, later(T, T)))
+    pixels = [centre(index, T, 512) for index in range(T)]
+    shown = area[np.ix_(pixels, pixels)]
+    assert np.array_equal(shown == ALLOWED, ~later(T, T))
+    assert np.array_equal(np.isin(shown, [BLOCKED, HATCH]), later(T, T))
+
+
+@pytest.mark.parametrize("T", [2, 7, 32])
+def test_a_blocked_cell_with_a_weight_is_framed_and_shows_its_weight_inside(T):
+    weights, blocked = np.where(later(T, T), 0.0, 0.5), later(T, T)
+    leaking = {(0, T - 1), (T // 2 - 1, T // 2)}
+    for cell in leaking:
+        weights[cell] = 0.04
+    area = area_of(HeatPanel(384), Cells(weights, blocked))
+    for query in range(T):
+        for key in range(T):
+            cell = cell_of(area, query, key, (T, T))
+            cell = cell[query > 0 :, key > 0 :]  # without the grid
+            border = np.concatenate([cell[0], cell[-1], cell[:, 0], cell[:, -1]])
+            if (query, key) in leaking:
+                assert (border == FUTURE).all()
+                assert cell[len(cell) // 2, cell.shape[1] // 2] == level_of_weight(np.array([0.04]))
+            else:
+                assert not (cell == FUTURE).any()
+
+
+def test_a_leak_too_small_for_a_frame_still_shows_its_weight():
+    weights, blocked = np.zeros((64, 64)), later(64, 64)
+    weights[3, 60] = 1e-4
+    area = area_of(HeatPanel(384), Cells(weights, blocked))
+    assert pixel_at(area, 3, 60, (64, 64)) == round(0.01 * (WEIGHT_LEVELS - 1))
+    assert pixel_at(area, 3, 61, (64, 64)) in (BLOCKED, HATCH)
+
+
+@pytest.mark.parametrize("blocked", [None, later(7, 7)], ids=["without mask", "with mask"])
+def test_nan_fills_its_cell_with_the_colour_of_nan_blocked_or_not(blocked):
+    weights = np.where(later(7, 7), 0.0, 0.5)
+    weights[2] = np.nan
+    area = area_of(HeatPanel(384), Cells(weights, blocked))
+    for key in range(7):
+        assert (cell_of(area, 2, key, (7, 7))[1:, key > 0 :] == NAN).all()  # without the grid
+    assert not (np.delete(area, slice(*HeatPanel(384).edges(7)[2:4]), axis=0) == NAN).any()
+
+
+# --- labels and marks
+
+
+def outside_the_cells(panel: HeatPanel, cells: Cells) -> np.ndarray:
+    picture = panel.background.copy()
+    panel.paint(picture, cells)
+    picture[: panel.side, LEFT : LEFT + panel.side] = WHITE
+    return picture
+
+
+def test_labels_of_queries_and_keys_are_written_and_differ():
+    panel = HeatPanel(384)
+    weights = np.eye(3)
+    numbers = outside_the_cells(panel, Cells(weights))
+    words = outside_the_cells(panel, Cells(weights, labels=["the", "cat", "sat"]))
+    others = outside_the_cells(panel, Cells(weights, labels=["the", "cat", "mat"]))
+    beside, below = (slice(0, 384), slice(20, LEFT)), (slice(384, None), slice(LEFT, None))
+    for place in (beside, below):
+        assert not np.array_equal(numbers[place], panel.background[place])
+        assert not np.array_equal(numbers[place], words[place])
+        assert not np.array_equal(words[place], others[place])
+
+
+def test_behind_a_cache_the_labels_of_the_queries_are_those_of_the_last_positions():
+    panel = HeatPanel(384)
+    words = ["a", "b", "c", "d"]
+    chunk = outside_the_cells(panel, Cells(np.zeros((2, 4)), labels=words))
+    alone = outside_the_cells(panel, Cells(np.zeros((2, 2)), labels=["c", "d"]))
+    wrong = outside_the_cells(panel, Cells(np.zeros((2, 2)), labels=["a", "b"]))
+    beside = (slice(0, 384), slice(20, LEFT))
+    assert np.array_equal(chunk[beside], alone[beside])
+    assert not np.array_equal(chunk[beside], wrong[beside])
+
+
+def test_a_marked_query_is_pointed_at_on_both_sides_of_its_row_only():
+    panel = HeatPanel(384)
+    plain = outside_the_cells(panel, Cells(np.eye(4)))
+    marked = outside_the_cells(panel, Cells(np.eye(4), marked=2))
+    rows, columns = np.nonzero(marked != plain)
+    assert set(rows) == set(range(192, 288))
+    assert columns.min() < LEFT
+    assert columns.max() >= LEFT + 384
+    assert (marked[rows, columns] == BLACK).all()
+
+
+@pytest.mark.parametrize(("marked", "row"), [(5, 0), (7, 2)])
+def test_behind_a_cache_the_mark_stands_at_the_querys_position(marked, row):
+    panel = HeatPanel(384)
+    weights = np.zeros((3, 8))
+    plain = outside_the_cells(panel, Cells(weights))
+    with_mark = outside_the_cells(panel, Cells(weights, marked=marked))
+    rows = np.nonzero((plain != with_mark).any(1))[0]
+    assert set(rows) == set(range(128 * row, 128 * (row + 1)))
+
+
+@pytest.mark.parametrize("marked", [4, 8, 100, -1])
+def test_a_mark_outside_the_queries_changes_nothing(marked):
+    panel = HeatPanel(384)
+    weights = np.zeros((3, 8))
+    plain = outside_the_cells(panel, Cells(weights))
+    assert np.array_equal(outside_the_cells(panel, Cells(weights, marked=marked)), plain)
+
+
+def test_the_colour_bar_runs_from_1_above_to_0_below():
+    panel = HeatPanel(384)
+    coloured = panel.background[:384] < WEIGHT_LEVELS
+    ramp = panel.background[:384, coloured.all(0)].astype(int)
+    assert ramp.shape[1] > 5
+    assert (ramp == ramp[:, :1]).all()
+    assert (ramp[0, 0], ramp[-1, 0]) == (WEIGHT_LEVELS - 1, 0)
+    assert (np.diff(ramp[:, 0]) <= 0).all()
+    without = HeatPanel(384, colour_bar=False)
+    assert without.width < panel.width
+    assert not (without.background < WEIGHT_LEVELS).any()
+
+
+def test_a_panel_paints_nothing_outside_itself_and_takes_labels_of_any_length():
+    panel = HeatPanel(64)
+    labels = ["a word much longer than there is room for", ""]
+    area_of(panel, Cells(np.eye(2), labels=labels))  # into a picture of exactly its size
+    cut = outside_the_cells(panel, Cells(np.eye(2), labels=["a word muc…", ""]))
+    assert np.array_equal(outside_the_cells(panel, Cells(np.eye(2), labels=labels)), cut)
+
+
+# --- bars
+
+
+def bars_of(panel: BarPanel, bars: Bars) -> np.ndarray:
+    picture = panel.background.copy()
+    panel.paint(picture, bars)
+    return picture[: panel.bar_height]
+
+
+def height_of(picture: np.ndarray, span: tuple[int, int], colour: int) -> int:
+    """Count the pixels of a bar's middle column and make sure that they stand on the ground."""
+    column = picture[:, (span[0] + span[1] - 1) // 2] == colour
+    height = int(column.sum())
+    assert column[len(column) - height :].all()
+    return height
+
+
+@pytest.mark.parametrize("root", [False, True])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_the_height_of_every_bar_is_within_a_pixel_of_the_formula(length, root):
+    heights = draw_weights(length)
+    panel = BarPanel(640, 240, root=root)
+    picture = bars_of(panel, Bars(heights, np.zeros(length, dtype=bool)))
+    for span, height in zip(panel.spans(length), heights, strict=True):
+        share = np.sqrt(height) if root else height
+        # 0 is the lowest row of pixels and 1 the highest, 239 rows above it.
+        assert height_of(picture, span, PAST) - 1 == pytest.approx(share * 239, abs=1)
+
+
+def test_the_smallest_leak_is_a_pixel_high_and_the_root_makes_it_higher():
+    bars = Bars(np.array([1e-4]), np.array([True]))
+    heights = []
+    for root in (False, True):
+        panel = BarPanel(400, 200, root=root)
+        heights.append(height_of(bars_of(panel, bars), panel.spans(1)[0], FUTURE))
+    assert heights == [1, 3]
+
+
+def test_bars_of_0_are_not_drawn_bars_of_1_fill_the_panel_and_more_is_cut():
+    panel = BarPanel(400, 200)
+    picture = bars_of(panel, Bars(np.array([0.0, 1.0, 7.0]), np.zeros(3, dtype=bool)))
+    heights = [height_of(picture, span, PAST) for span in panel.spans(3)]
+    assert heights == [0, 200, 200]
+
+
+def test_the_future_has_a_colour_of_its_own():
+    panel = BarPanel(400, 200)
+    is_future = np.array([False, True, False, True])
+    picture = bars_of(panel, Bars(np.full(4, 0.5), is_future))
+    for (start, end), future in zip(panel.spans(4), is_future, strict=True):
+        bar = picture[150, start:end]
+        assert (bar == (FUTURE if future else PAST)).all()
+        assert end - start > 50
+
+
+def test_a_bar_of_nan_is_marked_over_the_whole_height_and_its_neighbours_are_not():
+    panel = BarPanel(400, 200)
+    picture = bars_of(panel, Bars(np.array([0.5, np.nan]), np.zeros(2, dtype=bool)))
+    first, second = panel.spans(2)
+    assert (picture[:, second[0] : second[1]] == NAN).all()
+    assert not (picture[:, : second[0]] == NAN).any()
+    assert height_of(picture, first, PAST) == pytest.approx(100, abs=1)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_bars_stand_in_order_inside_the_panel_and_apart_where_there_is_room(length):
+    spans = BarPanel(480).spans(length)
+    assert len(spans) == length
+    assert spans[0][0] >= LEFT
+    assert spans[-1][1] <= LEFT + 480 + 1
+    assert all(start < end for start, end in spans)
+    assert spans == sorted(spans)
+    if length < 100:
+        assert all(end < start for (_, end), (start, _) in pairwise(spans))
+
+
+@pytest.mark.parametrize("root", [False, True])
+def test_the_lines_behind_the_bars_stand_at_their_values(root):
+    panel = BarPanel(400, 201, root=root)
+    column = panel.background[:201, LEFT + 200]
+    values = WEIGHT_TICKS if root else (0.0, 0.25, 0.5, 0.75, 1.0)
+    expected = {round(200 * (1 - (value**0.5 if root else value))) for value in values}
+    assert set(np.flatnonzero(column != WHITE)) == expected
+
+
+def test_bars_are_labelled_with_numbers_or_words():
+    panel, heights = BarPanel(400, 200), np.array([0.5, 0.5])
+    pictures = []
+    for labels in (None, ["the", "cat"], ["the", "mat"]):
+        picture = panel.background.copy()
+        panel.paint(picture, Bars(heights, np.zeros(2, dtype=bool), labels))
+        pictures.append(picture[200:])
+    assert not np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[1], pictures[2])
+
+
+# --- the canvas
+
+
+def two_panels() -> Canvas:
+    return Canvas([HeatPanel(100), BarPanel(120, 80)])
+
+
+CONTENTS = (Cells(np.eye(3), later(3, 3)), Bars(np.array([1.0, 0.5]), np.array([False, True])))
+
+
+def test_a_canvas_paints_each_panel_where_it_stands():
+    canvas = two_panels()
+    picture = canvas.paint(CONTENTS, titles=["a", "b"], caption="c")
+    assert picture.shape == (canvas.height, canvas.width)
+    left = 0
+    for panel, content in zip(canvas.panels, CONTENTS, strict=True):
+        alone = panel.background.copy()
+        panel.paint(alone, content)
+        strip = picture[:, left : left + panel.width]
+        places = np.lib.stride_tricks.sliding_window_view(strip, panel.height, axis=0)
+        matches = [top for top in range(places.shape[0]) if np.array_equal(places[top].T, alone)]
+        assert len(matches) == 1
+        left += panel.width
+    assert left == canvas.width
+
+
+def test_painting_leaves_the_backgrounds_and_the_contents_alone():
+    canvas = two_panels()
+    backgrounds = [canvas.background, *(panel.background for panel in canvas.panels)]
+    before = [background.copy() for background in backgrounds]
+    weights = draw_weights(3, 3)
+    cells = Cells(weights.copy(), later(3, 3), labels=["x", "y", "z"], marked=1)
+    canvas.paint([cells, CONTENTS[1]], titles=["long title", "b"], caption="a caption")
+    for background, copy in zip(backgrounds, before, strict=True):
+        assert np.array_equal(background, copy)
+    assert np.array_equal(cells.weights, weights)
+    assert np.array_equal(cells.blocked, later(3, 3))
+
+
+def test_nothing_of_an_earlier_picture_is_left_in_a_later_one():
+    canvas = two_panels()
+    fresh = two_panels().paint(CONTENTS, titles=["a", "b"])
+    busy = Cells(np.full((9, 9), 0.3), later(9, 9), labels=["word"] * 9, marked=4)
+    bars = Bars(np.full(9, np.nan), np.ones(9, dtype=bool), ["word"] * 9)
+    first = canvas.paint([busy, bars], titles=["title", "title"], caption="caption")
+    again = canvas.paint(CONTENTS, titles=["a", "b"])
+    assert np.array_equal(again, fresh)
+    assert not np.array_equal(first, again)
+
+
+def test_titles_are_written_above_their_panel_and_the_caption_below_all():
+    canvas = two_panels()
+    contents = (Cells(np.full((1, 1), np.nan)), CONTENTS[1])
+    plain = canvas.paint(contents, titles=["", ""])
+    cells = np.flatnonzero((plain == NAN).any(1))
+    rows, columns = np.nonzero(plain != canvas.paint(contents, titles=["", "title"]))
+    assert columns.min() >= canvas.panels[0].width
+    assert rows.max() < cells.min()
+    rows, _ = np.nonzero(plain != canvas.paint(contents, titles=["", ""], caption="caption"))
+    assert rows.min() > cells.max()
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_canvas_needs_one_content_and_one_title_per_panel(count):
+    contents, titles = (*CONTENTS, CONTENTS[0])[:count], ["a", "b", "c"][:count]
+    with pytest.raises(ValueError, match=r"zip\(\)|one per panel"):
+        two_panels().paint(contents, titles=["a", "b"])
+    with pytest.raises(ValueError, match=r"zip\(\)|one per panel"):
+        two_panels().paint(CONTENTS, titles=titles)
+
+
+@pytest.mark.parametrize("is_future", [np.zeros(1, dtype=bool), np.zeros(3, dtype=bool)])
+def test_every_bar_is_future_or_not(is_future):
+    panel = BarPanel(100, 50)
+    with pytest.raises(ValueError, match=r"zip\(\)|is_future"):
+        panel.paint(panel.background.copy(), Bars(np.zeros(2), is_future))
+
+
+# --- PNG
+
+
+def test_a_png_decodes_to_exactly_the_palette_numbers_and_their_colours():
+    picture = np.random.default_rng(0).integers(0, 256, (37, 53), dtype=np.uint8)
+    decoded = Image.open(io.BytesIO(encode_png(picture)))
+    assert (decoded.format, decoded.mode) == ("PNG", "P")
+    assert np.array_equal(np.asarray(decoded), picture)
+    assert np.array_equal(np.asarray(decoded.convert("RGB")), palette()[picture])
+
+
+def test_the_png_of_a_canvas_decodes_to_its_picture():
+    picture = two_panels().paint(CONTENTS, titles=["a", "b"], caption="c")
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_png(picture)))), picture)
+
+
+def test_the_same_content_gives_the_same_bytes():
+    first, second = (
+        encode_png(two_panels().paint(CONTENTS, titles=["a", "b"], caption="c")) for _ in range(2)
+    )
+    assert first == second

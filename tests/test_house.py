@@ -1,0 +1,341 @@
+"""How the house is built: floors, lightness, docstrings, and versions that agree."""
+
+import ast
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
+from inspect import isclass, isfunction
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+import causal_lab
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "causal_lab"
+
+FLOORS = {
+    "checks": -1,
+    "masks": 0,
+    "softmax": 0,
+    "text": 0,
+    "runtime": 0,
+    "style": 0,
+    "attention": 1,
+    "models": 2,
+    "plots": 3,
+    "canvas": 3,
+    "causality": 3,
+    "training": 3,
+    "generation": 3,
+    "widgets": 4,
+    "exercises": 4,
+}
+ROOMS = ("widgets", "exercises")  # packages, whose modules may import each other
+
+
+def name_of(path: Path) -> str:
+    """Name a module as an import does, without the leading causal_lab."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
+EVERY_MODULE = pytest.mark.parametrize("module", [name for name in SOURCES if name])
+
+
+def imports_of(module: str) -> set[str]:
+    """List which modules of causal_lab a module imports, "" for the package itself."""
+    found = set()
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively; write causal_lab.… in full"
+            # "from causal_lab import masks" names a module, "from causal_lab.masks import x" not.
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {f"causal_lab.{name}" for name in SOURCES}
+            found |= (whole & modules) or {node.module}
+    return {
+        name.removeprefix("causal_lab").lstrip(".")
+        for name in found
+        if name.split(".")[0] == "causal_lab"
+    }
+
+
+def floor_of(module: str) -> int:
+    top = module.split(".")[0]
+    assert top in FLOORS, (
+        f"causal_lab/{top} has no floor; give it one in FLOORS of {Path(__file__).name} and a row "
+        "in the map of causal_lab/__init__.py"
+    )
+    return FLOORS[top]
+
+
+# --- floors
+
+
+@EVERY_MODULE
+def test_a_module_imports_only_from_floors_strictly_below_its_own(module):
+    floor = floor_of(module)
+    for other in imports_of(module) - {""}:
+        assert other in SOURCES, f"{module} imports {other}, which does not exist"
+        room = module.split(".")[0]
+        if room in ROOMS and other.split(".")[0] == room:
+            continue  # held by the test on circles
+        assert floor_of(other) < floor, (
+            f"{module} (floor {floor}) imports {other} (floor {floor_of(other)})"
+        )
+
+
+def test_the_package_itself_imports_nothing():
+    assert not [
+        node for node in ast.walk(TREES[""]) if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+
+
+def test_no_module_is_part_of_a_circle():
+    finished, path = set(), []
+
+    def visit(module: str) -> None:
+        assert module not in path, f"a circle: {' → '.join([*path, module])}"
+        if module not in finished:
+            path.append(module)
+            for other in sorted(imports_of(module) - {module}):
+                visit(other)
+            path.pop()
+            finished.add(module)
+
+    for module in SOURCES:
+        visit(module)
+
+
+def test_a_module_without_a_floor_is_told_to_get_one():
+    with pytest.raises(AssertionError, match="causal_lab/utils has no floor; give it one"):
+        floor_of("utils")
+
+
+def test_the_reader_of_imports_sees_every_way_to_import(monkeypatch):
+    code = """
+import causal_lab
+import causal_lab.masks as m
+from causal_lab import plots, __version__
+from causal_lab.widgets import MaskExplorer
+import torch
+def late():
+    from causal_lab.text import load_text
+"""
+    monkeypatch.setitem(TREES, "sample", ast.parse(code))
+    assert imports_of("sample") == {"", "masks", "plots", "widgets", "text"}
+
+
+# --- lightness
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = (
+        "import sys, causal_lab\n"
+        "print(sorted({'torch', 'numpy', 'matplotlib', 'ipywidgets', 'PIL'} & set(sys.modules)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "[]"
+
+
+@EVERY_MODULE
+def test_no_module_touches_pyplot(module):
+    named = {
+        part
+        for node in ast.walk(TREES[module])
+        for name in names_in(node)
+        for part in name.split(".")
+    }
+    assert not named & {"pyplot", "pylab"}
+
+
+def names_in(node: ast.AST) -> list[str]:
+    """List the names that a piece of code uses, docstrings and comments left out."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or "", *(alias.name for alias in node.names)]
+    if isinstance(node, ast.Attribute):
+        return [node.attr]
+    return [node.id] if isinstance(node, ast.Name) else []
+
+
+@EVERY_MODULE
+def test_no_module_asserts(module):
+    lines = [node.lineno for node in ast.walk(TREES[module]) if isinstance(node, ast.Assert)]
+    assert not lines, f"{SOURCES[module]}: raise a ValueError instead, lines {lines}"
+
+
+# --- the map
+
+
+def test_the_map_in_the_packages_docstring_names_every_module_on_its_floor():
+    rows = re.findall(r"^(-?\d+)\s+``(\w+)``", causal_lab.__doc__, re.MULTILINE)
+    floors = {module: int(floor) for floor, module in rows}
+    modules = {module.split(".")[0] for module in SOURCES if module}
+    assert floors == {module: floor_of(module) for module in modules}
+
+
+# --- docstrings
+
+
+def public_things() -> dict[str, object]:
+    """List the functions and classes that modules define, and the methods that classes add."""
+    things = {}
+    for module in SOURCES:
+        imported = importlib.import_module(f"causal_lab.{module}".rstrip("."))
+        for name, thing in vars(imported).items():
+            is_here = getattr(thing, "__module__", None) == imported.__name__
+            if is_here and not name.startswith("_") and (isfunction(thing) or isclass(thing)):
+                things[f"{module}.{name}"] = thing
+                if isclass(thing):
+                    things |= {f"{module}.{name}.{m}": f for m, f in methods_of(thing).items()}
+    return things
+
+
+def methods_of(owner: type) -> dict[str, object]:
+    """List the methods that a class adds: neither private, nor overriding, nor left abstract."""
+    members = {name: getattr(member, "__func__", member) for name, member in vars(owner).items()}
+    return {
+        name: member
+        for name, member in members.items()
+        if isfunction(member)
+        and not name.startswith("_")
+        and not any(hasattr(base, name) for base in owner.__mro__[1:])
+        and "raise NotImplementedError" not in inspect.getsource(member)
+    }
+
+
+def parameters_of(thing) -> list[str]:
+    if isclass(thing):
+        thing = vars(thing).get("__init__", lambda: None)
+    return [name for name in inspect.signature(thing).parameters if name not in ("self", "cls")]
+
+
+THINGS = public_things()
+EVERY_THING = pytest.mark.parametrize("name", THINGS)
+
+
+@EVERY_THING
+def test_everything_public_says_in_one_line_what_it_does(name):
+    docstring = inspect.getdoc(THINGS[name]) or ""
+    first = docstring.partition("\n")[0]
+    assert first, f"{name} has no docstring"
+    assert first.endswith((".", "?")), f"{name}: the first line must be a sentence: {first}"
+
+
+@EVERY_THING
+def test_everything_public_explains_every_parameter(name):
+    section = section_of(THINGS[name], "Parameters")
+    explained = {
+        word.strip("*` ")
+        for line in section.splitlines()
+        if line and not line.startswith(" ")
+        for word in line.partition(" : ")[0].split(",")
+    }
+    missing = set(parameters_of(THINGS[name])) - explained
+    assert not missing, f"{name} does not explain {', '.join(sorted(missing))}"
+
+
+@EVERY_THING
+def test_everything_public_has_an_example_that_a_doctest_runs(name):
+    assert ">>> " in section_of(THINGS[name], "Examples"), f"{name} has no example"
+
+
+def section_of(thing, title: str) -> str:
+    """Cut one section out of a docstring in numpydoc style."""
+    docstring = inspect.getdoc(thing) or ""
+    parts = re.split(r"^(\w[\w ]*)\n-{3,}$", docstring, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True)).get(title, "")
+
+
+# --- versions
+
+
+def read(name: str) -> str:
+    path = ROOT / name
+    assert path.exists(), f"{name} is missing"
+    return path.read_text(encoding="utf-8")
+
+
+def lines_of(name: str) -> list[str]:
+    """List the lines that are neither empty nor comments."""
+    lines = (line.partition("#")[0].rstrip() for line in read(name).splitlines())
+    return [line for line in lines if line.strip()]
+
+
+PROJECT = tomllib.loads(read("pyproject.toml"))["project"]
+WANTED = [
+    Requirement(line)
+    for line in (
+        *PROJECT["dependencies"],
+        *PROJECT["optional-dependencies"]["lab"],
+        *PROJECT["optional-dependencies"]["test"],
+    )
+]
+
+
+def pins() -> dict[str, Version]:
+    found = {}
+    for line in lines_of("constraints.txt"):
+        name, equals, version = line.partition("==")
+        assert equals, f"constraints.txt must pin with ==, got {line!r}"
+        assert canonical(name) not in found, f"constraints.txt pins {name} twice"
+        found[canonical(name)] = Version(version)
+    return found
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+def test_the_first_pin_is_that_of_torch():
+    assert lines_of("constraints.txt")[0] == "torch==2.13.0"
+
+
+@pytest.mark.parametrize("requirement", WANTED, ids=lambda requirement: requirement.name)
+def test_every_direct_dependency_is_pinned_within_its_range(requirement):
+    version = pins().get(canonical(requirement.name))
+    assert version is not None, f"constraints.txt does not pin {requirement.name}"
+    assert version in requirement.specifier, f"{requirement} does not allow {version}"
+
+
+def test_colab_has_all_that_running_needs():
+    # August 2026: installing there must replace nothing.
+    colab = {"torch": "2.11.0", "matplotlib": "3.10.0", "ipywidgets": "7.7.1"}
+    requirements = {r.name: r for r in map(Requirement, PROJECT["dependencies"])}
+    for name, version in colab.items():
+        assert Version(version) in requirements[name].specifier
+    assert Version("3.13.0") in Requirement(f"python{PROJECT['requires-python']}").specifier
+
+
+def test_the_conda_environment_installs_the_same_by_way_of_pip():
+    lines = [line.strip().removeprefix("- ") for line in lines_of("environment.yml")]
+    pip = lines[lines.index("pip:") + 1 :]
+    assert [line.strip("\"'") for line in pip] == ["-c constraints.txt", "-e .[lab,test]"]
+    assert "pip" in lines
+    (python,) = [line for line in lines if line.startswith("python=")]
+    version = Version(python.removeprefix("python=").lstrip("="))
+    assert version in Requirement(f"python{PROJECT['requires-python']}").specifier
+
+
+def test_the_version_is_written_once_and_is_a_version():
+    assert PROJECT["dynamic"] == ["version"]
+    assert str(Version(causal_lab.__version__)) == causal_lab.__version__
+
+
+@pytest.mark.parametrize("name", [".ci/run", "README.md"])
+def test_there_is_one_command_that_tests_everything_and_all_name_it(name):
+    assert re.search(r"^test:", read("Makefile"), re.MULTILINE)
+    assert "make test" in read(name)

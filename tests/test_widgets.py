@@ -1,0 +1,1164 @@
+"""Every explorer without a browser: each control is moved, each picture is read back.
+
+What the arrays should be is written out here a second time, without the package; what the
+pixels should be follows from the arrays.
+"""
+
+import base64
+import io
+import json
+import random
+import threading
+import time
+from dataclasses import fields
+from functools import lru_cache
+
+import ipywidgets as widgets
+import numpy as np
+import pytest
+import torch
+from IPython.core.formatters import DisplayFormatter
+from PIL import Image
+
+from causal_lab.canvas import (
+    _GRID_UNTIL,
+    _LEFT,
+    _TITLE,
+    ALLOWED,
+    BLACK,
+    BLOCKED,
+    FUTURE,
+    HATCH,
+    NAN,
+    PAST,
+    WEIGHT_LEVELS,
+    Canvas,
+    Cells,
+    HeatPanel,
+    palette,
+)
+from causal_lab.text import WordVectors, learn_word_vectors
+from causal_lab.widgets import (
+    AttentionExplorer,
+    Explorer,
+    FillExplorer,
+    LeakExplorer,
+    MaskExplorer,
+    SoftmaxExplorer,
+)
+from causal_lab.widgets import explorer as explorer_module
+from causal_lab.widgets.attention import MAX_TOKENS as MAX_WORDS
+from causal_lab.widgets.attention import SELF_SCORE, SENTENCE, word_inputs
+from causal_lab.widgets.explorer import choice, slider
+from causal_lab.widgets.fill import DTYPES, FILLS
+from causal_lab.widgets.fill import MAX_TOKENS as MAX_FILL
+from causal_lab.widgets.leak import ALL_ZERO, RANDOM, WAYS
+from causal_lab.widgets.leak import MAX_TOKENS as MAX_LEAK
+from causal_lab.widgets.mask import CAUSAL, NO_MASK
+from causal_lab.widgets.softmax import BY_COLUMN, BY_ROW
+from causal_lab.widgets.softmax import MAX_TOKENS as MAX_SOFTMAX
+
+# ipywidgets 7, which Colab has, asks ipykernel for its old Comm; a new ipykernel minds.
+pytestmark = pytest.mark.filterwarnings("ignore:The `ipykernel.comm.Comm` class:DeprecationWarning")
+
+LONG_TEXT = "the list of words " * 200
+TEXTS = {
+    SENTENCE: SENTENCE.split(),
+    "": [],
+    " \t ": [],
+    "?! 42 _ — 🙂": [],
+    "if": ["if"],
+    "if zzyzx, then BLORPLE!": ["if", "zzyzx", "then", "blorple"],
+    "The cat's hat, 3 times": ["the", "cat's", "hat", "times"],
+    "one\ntwo\tthree": ["one", "two", "three"],
+    "mô hình không nhìn trước": ["mô", "hình", "không", "nhìn", "trước"],
+    "модель не видит": ["модель", "не", "видит"],
+    "为什么 看不到": ["为什么", "看不到"],
+    "لا يرى": ["لا", "يرى"],
+    "x" * 2000: ["x" * 2000],
+    LONG_TEXT: ["the", "list", "of", "words"] * 200,
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Let small matrices not wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@lru_cache
+def vectors() -> WordVectors:
+    return learn_word_vectors()
+
+
+MAKERS = {
+    "mask": MaskExplorer,
+    "leak": LeakExplorer,
+    "fill": FillExplorer,
+    "softmax": SoftmaxExplorer,
+    "attention": lambda *args, **kwargs: AttentionExplorer(vectors(), *args, **kwargs),
+}
+CLASSES = {
+    "mask": MaskExplorer,
+    "leak": LeakExplorer,
+    "fill": FillExplorer,
+    "softmax": SoftmaxExplorer,
+    "attention": AttentionExplorer,
+}
+CONTROLS = {
+    "mask": ("T", "position", "mask"),
+    "leak": ("T", "t", "way", "scores"),
+    "fill": ("T", "fill", "wish", "pads", "dtype"),
+    "softmax": ("T", "temperature", "axis", "row"),
+    "attention": ("text", "T", "changed", "mask"),
+}
+POINTERS = {"mask": "position", "softmax": "row", "attention": "changed"}  # to one position
+# Where the other controls stand while one is moved.
+CONTEXTS = {
+    "mask": [
+        {},
+        {"T": 1},
+        {"T": 512, "position": 300},
+        {"T": 3, "position": 511, "mask": NO_MASK},
+    ],
+    "leak": [
+        {},
+        {"T": 1, "t": 64},
+        {"T": 64, "t": 10, "scores": RANDOM},
+        {"T": 20, "t": 7, "way": "softmax, × 0, renormalise", "scores": RANDOM},
+    ],
+    "fill": [
+        {},
+        {"T": 1, "pads": 1},
+        {"fill": "-5", "wish": 3},
+        {"fill": "-1e9", "pads": 2},
+        {"T": 32, "fill": "lowest finite", "pads": 5},
+        {"T": 5, "fill": "-100", "wish": 50, "pads": 8, "dtype": "bfloat16"},
+        {"T": 6, "fill": "-20", "pads": 1, "dtype": "float16"},
+    ],
+    "softmax": [
+        {},
+        {"T": 1},
+        {"T": 64, "row": 63, "temperature": 0.01},
+        {"T": 17, "row": 2, "axis": BY_COLUMN},
+    ],
+    "attention": [
+        {},
+        {"T": 1},
+        {"text": LONG_TEXT, "T": MAX_WORDS, "changed": 22, "mask": NO_MASK},
+        {"text": "if zzyzx is an object", "changed": 1},
+    ],
+}
+EVERY_EXPLORER = pytest.mark.parametrize("name", MAKERS)
+EVERY_CONTROL = pytest.mark.parametrize(
+    ("name", "control"), [(name, control) for name in MAKERS for control in CONTROLS[name]]
+)
+
+
+def settings(control: widgets.Widget) -> list:
+    """List values of a control: all options of a menu, ends and middles of a slider."""
+    if isinstance(control, widgets.Dropdown | widgets.SelectionSlider):
+        return list(control.options)
+    if isinstance(control, widgets.Text):
+        return list(TEXTS)
+    if isinstance(control, widgets.FloatLogSlider):
+        low, high = control.base**control.min, control.base**control.max
+        return [low, 0.5, 1.0, 4.0, high]
+    assert isinstance(control, widgets.IntSlider)
+    low, high = control.min, control.max
+    middles = {low + 1, (low + high) // 3, (low + high) // 2, high - 1}
+    return [low, *sorted(middles - {low, high}), high]
+
+
+def move(explorer: Explorer, **values) -> Explorer:
+    for name, value in values.items():
+        explorer.controls[name].value = value
+    return explorer
+
+
+def pictures(maker, contexts) -> list:
+    return [move(maker(), **context).image.value for context in contexts]
+
+
+def read_png(png: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(png))
+    image.load()
+    return image
+
+
+# What the arrays should be
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Weigh one row in float64; a row of nothing but −∞ gives NaN."""
+    if scores.max() == -np.inf:
+        return np.full(scores.shape, np.nan)
+    powers = np.exp(scores - scores.max())
+    return powers / powers.sum()
+
+
+def triangle(T: int) -> np.ndarray:
+    return np.arange(T)[None, :] > np.arange(T)[:, None]
+
+
+def expected_mask(explorer, T, position, mask):
+    blocked = triangle(T) if mask == CAUSAL else np.zeros((T, T), dtype=bool)
+    return {"blocked": blocked, "position": min(position, T - 1)}
+
+
+LEAK_FORMULAS = {
+    "nothing": lambda s, past: softmax(s),
+    "score × 0, then softmax": lambda s, past: softmax(np.where(past, s, 0.0)),
+    "softmax, then weight × 0": lambda s, past: np.where(past, softmax(s), 0.0),
+    "softmax, × 0, renormalise": lambda s, past: (
+        np.where(past, softmax(s), 0.0) / softmax(s)[past].sum()
+    ),
+    "score = −∞, then softmax": lambda s, past: softmax(np.where(past, s, -np.inf)),
+}
+
+
+def expected_leak(explorer, T, t, way, scores):
+    numbers = explorer.scores[scores].double().numpy()[:T]
+    past = np.array([position < t for position in range(T)])
+    weights = LEAK_FORMULAS[way](numbers, past)
+    return {"weights": weights, "seen": min(t, T), "leak": weights[~past].sum()}
+
+
+def expected_fill(explorer, T, fill, wish, pads, dtype):
+    number = getattr(torch, dtype)
+    lowest = fill == "lowest finite"
+    M = torch.tensor(torch.finfo(number).min if lowest else float(fill), dtype=torch.float64)
+    M = M.to(number)
+    sums = explorer.scores[:T, :T].clone()
+    blocked = np.zeros((T, T), dtype=bool)
+    for query in range(T):
+        blocked[query, query + 1 :] = blocked[query, :pads] = True
+        sums[query, blocked[query]] += wish
+    sums = sums.to(number)
+    for query in range(T):
+        sums[query, query + 1 :] += M
+        sums[query, :pads] += M
+    weights = np.array([softmax(row) for row in sums.double().numpy()])
+    on_blocked = weights[blocked & ~np.isnan(weights)]
+    leak = on_blocked.max() if on_blocked.size else 0.0
+    return {"weights": weights, "blocked": blocked, "fill": float(M), "leak": leak}
+
+
+def expected_softmax(explorer, T, temperature, axis, row):
+    def weigh(square):
+        square = np.where(triangle(T), -np.inf, square / temperature)
+        if axis == BY_ROW:
+            return np.array([softmax(query) for query in square])
+        return np.array([softmax(key) for key in square.T]).T
+
+    scores = explorer.scores.double().numpy()[:T, :T]
+    changed = scores.copy()
+    changed[T - 1, :] += 2
+    changed[:, T - 1] -= 2
+    weights = weigh(scores)
+    differences = np.abs(weigh(changed) - weights)[: T - 1]
+    row = min(row, T - 1)
+    return {
+        "weights": weights,
+        "blocked": triangle(T),
+        "row": row,
+        "entropy": entropy_of(explorer.state.weights[row]),
+        "moved": differences.max() if T > 1 else 0.0,
+    }
+
+
+def entropy_of(row: np.ndarray) -> float:
+    """Sum −w ln w over a row made to sum to 1; a row of zeros has nothing to spread."""
+    shares = row[row > 0].astype(np.float64)
+    shares = shares / shares.sum() if shares.size else shares
+    return float(-(shares * np.log(shares)).sum())
+
+
+def expected_attention(explorer, text, T, changed, mask):
+    words = (TEXTS[text] if text in TEXTS else text.split())[:T] or ["…"]
+    T = len(words)
+    changed = min(changed, T - 1)
+    blocked = triangle(T) if mask == CAUSAL else np.zeros((T, T), dtype=bool)
+    x = np.array([input_of(word) for word in words])
+    other = x.copy()
+    other[changed] = -x[changed] if x[changed].any() else 1.0
+    weights, output = attend(x, blocked)
+    distances = np.linalg.norm(attend(other, blocked)[1] - output, axis=1)
+    known = vectors().vocabulary.tokens[1:]
+    return {
+        "words": tuple(word if word in known else word + "?" for word in words),
+        "weights": weights,
+        "blocked": blocked,
+        "changed": changed,
+        "moved": distances / np.linalg.norm(other[changed] - x[changed]),
+    }
+
+
+def input_of(word: str) -> np.ndarray:
+    tokens = vectors().vocabulary.tokens
+    dim = vectors().vectors.shape[1]
+    if word not in tokens[1:]:
+        return np.zeros(dim)
+    vector = vectors().vectors[tokens.index(word)].double().numpy()
+    return vector / np.linalg.norm(vector) * np.sqrt(SELF_SCORE * np.sqrt(dim))
+
+
+def attend(x: np.ndarray, blocked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    scores = np.where(blocked, -np.inf, x @ x.T / np.sqrt(x.shape[1]))
+    weights = np.array([softmax(row) for row in scores])
+    return weights, weights @ x
+
+
+EXPECTED = {
+    "mask": expected_mask,
+    "leak": expected_leak,
+    "fill": expected_fill,
+    "softmax": expected_softmax,
+    "attention": expected_attention,
+}
+
+
+def check_state(name: str, explorer: Explorer) -> None:
+    """Compare all of the state with the formulas above."""
+    expected = EXPECTED[name](explorer, **explorer.values())
+    assert {field.name for field in fields(explorer.state)} <= set(expected)
+    precision = {"bfloat16": 1e-2, "float16": 2e-3}.get(explorer.values().get("dtype"), 2e-4)
+    tiny = 2e-7 if precision == 2e-3 else 1e-6
+    for field, wanted in expected.items():
+        found = getattr(explorer.state, field)
+        if np.asarray(wanted).dtype.kind in "biU":
+            assert np.array_equal(found, wanted), field
+        else:
+            assert np.shape(found) == np.shape(wanted)
+            np.testing.assert_allclose(found, wanted, rtol=precision, atol=tiny, err_msg=field)
+    check_zeros(name, explorer)
+
+
+def check_zeros(name: str, explorer: Explorer) -> None:
+    """Where the formula says exactly 0, nearly 0 is wrong."""
+    state, values = explorer.state, explorer.values()
+    if name == "leak" and values["way"] not in ("nothing", "score × 0, then softmax"):
+        assert (state.weights[values["t"] :] == 0).all()
+        assert state.leak == 0
+    if name == "fill" and state.fill == -np.inf:
+        assert not np.nan_to_num(state.weights)[state.blocked].any()
+        assert state.leak == 0
+    if name == "softmax":
+        assert (state.weights[state.blocked] == 0).all()
+        assert values["axis"] == BY_COLUMN or state.moved == 0
+    if name == "attention":
+        assert (state.weights[state.blocked] == 0).all()
+        assert values["mask"] == NO_MASK or (state.moved[: state.changed] == 0).all()
+
+
+# What the pixels should be
+
+
+def starts(side: int, length: int) -> list[int]:
+    """Name the first pixel of each cell, and the one after the last: i·side/length, up."""
+    return [-(-index * side // length) for index in range(length + 1)]
+
+
+def centres(side: int, length: int) -> np.ndarray:
+    edges = np.array(starts(side, length))
+    return (edges[:-1] + edges[1:] - 1) // 2
+
+
+def check_cells(picture, panel, weights, blocked, marked) -> None:
+    """Compare every cell's middle, hatching, frame and pointer with the arrays."""
+    side, T = panel.side, len(blocked)
+    area = picture[_TITLE : _TITLE + side, _LEFT : _LEFT + side]
+    middle = centres(side, T)
+    found = area[np.ix_(middle, middle)]
+    if weights is None:
+        silent, level = blocked, np.full(blocked.shape, ALLOWED)
+    else:
+        silent = blocked & (weights == 0)
+        level = np.rint(np.sqrt(np.nan_to_num(weights)) * (WEIGHT_LEVELS - 1))
+        level[np.isnan(weights)] = NAN
+    assert np.isin(found[silent], (HATCH, BLOCKED)).all()
+    assert np.array_equal(found[~silent], level[~silent])
+    if side // T >= 16:
+        check_hatching(area, silent)
+    if T <= _GRID_UNTIL:
+        check_frames(area, blocked & ~silent & (level != NAN))
+    check_pointer(picture[_TITLE : _TITLE + side, _LEFT - 3], T, marked)
+
+
+def check_hatching(area, silent) -> None:
+    edges = starts(len(area), len(silent))
+    for (row, column), hatched in np.ndenumerate(silent):
+        cell = area[edges[row] + 4 : edges[row + 1] - 4, edges[column] + 4 : edges[column + 1] - 4]
+        assert ((cell == HATCH).any() and (cell == BLOCKED).any()) == hatched
+
+
+def check_frames(area, leaking) -> None:
+    """A leak, and nothing else, has orange within three pixels of all four borders."""
+    edges, middle = np.array(starts(len(area), len(leaking))), centres(len(area), len(leaking))
+    for near in (edges[:-1] + 2, edges[1:] - 2):
+        assert np.array_equal(area[np.ix_(near, middle)] == FUTURE, leaking)
+        assert np.array_equal(area[np.ix_(middle, near)] == FUTURE, leaking)
+
+
+def check_pointer(strip, T, marked) -> None:
+    """A black bar stands beside the marked row, from its first pixel to its last."""
+    edges = starts(len(strip), T)
+    pixels = np.zeros(len(strip), dtype=bool)
+    if marked is not None:
+        pixels[edges[marked] : edges[marked + 1]] = True
+    assert np.array_equal(strip == BLACK, pixels)
+
+
+def check_bars(picture, panel, left, heights, is_future) -> None:
+    """Compare the top, foot and colour of every bar, and the air above it."""
+    rows = panel.bar_height
+    area = picture[_TITLE : _TITLE + rows, left + _LEFT : left + _LEFT + panel.bar_width]
+    for index, (height, future) in enumerate(zip(heights, is_future, strict=True)):
+        column = area[:, int((index + 0.5) * panel.bar_width / len(heights))]
+        share = min(float(height), 1.0) ** (0.5 if panel.root else 1.0)
+        top = round((1 - share) * (rows - 1)) if height > 0 else rows
+        assert (column[top:] == (FUTURE if future else PAST)).all()
+        assert not np.isin(column[:top], (PAST, FUTURE)).any()
+
+
+def check_picture(name: str, explorer: Explorer) -> None:
+    """Compare what is painted with the state, which is checked elsewhere."""
+    state, picture, panels = explorer.state, explorer.picture, explorer.canvas.panels
+    if name == "mask":
+        check_cells(picture, panels[0], None, state.blocked, state.position)
+    if name == "leak":
+        T = len(state.weights)
+        check_bars(picture, panels[0], 0, state.weights, np.arange(T) >= state.seen)
+    if name == "fill":
+        check_cells(picture, panels[0], state.weights, state.blocked, None)
+    if name == "softmax":
+        check_cells(picture, panels[0], state.weights, state.blocked, state.row)
+        row, future = state.weights[state.row], np.arange(len(state.weights)) > state.row
+        check_bars(picture, panels[1], panels[0].width, row, future)
+    if name == "attention":
+        check_cells(picture, panels[0], state.weights, state.blocked, state.changed)
+        early = np.arange(len(state.words)) < state.changed
+        check_bars(picture, panels[1], panels[0].width, state.moved, early)
+
+
+def check_image(explorer: Explorer) -> None:
+    """The PNG holds exactly the picture, in the palette's colours and the right size."""
+    image = read_png(explorer.image.value)
+    height, width = explorer.picture.shape
+    assert np.array_equal(np.asarray(image), explorer.picture)
+    assert image.mode == "P"
+    assert image.getpalette() == palette().ravel().tolist()
+    assert explorer.image.layout.width == f"{width}px"
+    assert explorer.image.layout.height == f"{height}px"
+
+
+def check(name: str, explorer: Explorer) -> None:
+    assert explorer.error.value == ""
+    check_state(name, explorer)
+    check_picture(name, explorer)
+    check_image(explorer)
+
+
+# Moving
+
+
+@EVERY_EXPLORER
+def test_all_controls_are_known_here(name):
+    assert tuple(MAKERS[name]().controls) == CONTROLS[name]
+
+
+def test_all_menus_are_known_here():
+    assert set(LEAK_FORMULAS) == set(WAYS)
+    assert set(DTYPES) == {"float32", "bfloat16", "float16"}
+    assert {"-inf", "-1e9", "lowest finite", "0"} <= set(FILLS)
+
+
+@EVERY_EXPLORER
+def test_first_picture(name):
+    check(name, MAKERS[name]())
+
+
+@EVERY_CONTROL
+def test_every_move_shows_what_the_formula_says(name, control):
+    for context in CONTEXTS[name]:
+        explorer = move(MAKERS[name](), **context)
+        for value in settings(explorer.controls[control]):
+            move(explorer, **{control: value})
+            check(name, explorer)
+
+
+@EVERY_CONTROL
+def test_away_and_back_gives_the_same_picture(name, control):
+    differs = False
+    for context in CONTEXTS[name]:
+        explorer = move(MAKERS[name](), **context)
+        home, png = explorer.controls[control].value, explorer.image.value
+        picture = explorer.picture.copy()
+        for value in settings(explorer.controls[control]):
+            move(explorer, **{control: value})
+            differs = differs or explorer.image.value != png
+            move(explorer, **{control: home})
+            assert np.array_equal(explorer.picture, picture)
+            assert explorer.image.value == png
+    assert differs, f"no value of {control} changes any picture"
+
+
+@EVERY_EXPLORER
+def test_a_new_explorer_shows_what_a_moved_one_shows(name):
+    for context in CONTEXTS[name]:
+        wanderer = MAKERS[name]()
+        for control in CONTROLS[name]:
+            move(wanderer, **{control: settings(wanderer.controls[control])[-1]})
+        for control, value in MAKERS[name]().values().items():
+            move(wanderer, **{control: value})
+        assert move(wanderer, **context).image.value == move(MAKERS[name](), **context).image.value
+
+
+@EVERY_EXPLORER
+def test_a_message_from_the_browser_repaints(name):
+    explorer = MAKERS[name]()
+    data = {"method": "update", "state": {"value": 3}, "buffer_paths": []}
+    explorer.controls["T"]._handle_msg({"content": {"data": data}, "buffers": []})
+    assert explorer.values()["T"] == 3
+    check(name, explorer)
+    assert explorer.image.value == move(MAKERS[name](), T=3).image.value
+
+
+@pytest.mark.parametrize("name", POINTERS)
+def test_a_position_beyond_the_end_means_the_last(name):
+    explorer, pointer = move(MAKERS[name](), T=4), POINTERS[name]
+    for value, wanted in ((2, 2), (3, 3), (4, 3), (explorer.controls[pointer].max, 3)):
+        move(explorer, **{pointer: value})
+        assert getattr(explorer.state, pointer) == wanted
+    move(explorer, T=1)
+    assert getattr(explorer.state, pointer) == 0
+
+
+def test_visible_tokens_beyond_the_end_mean_all():
+    explorer = move(LeakExplorer(), T=4, t=64)
+    assert explorer.state.seen == 4
+    assert explorer.state.leak == 0
+
+
+# Sliders that end where the text ends
+
+
+@pytest.mark.parametrize(
+    ("name", "control", "at_four"),
+    [
+        ("mask", "position", 3),
+        ("softmax", "row", 3),
+        ("leak", "t", 4),
+        ("fill", "pads", 4),
+        ("attention", "changed", 3),
+    ],
+)
+def test_a_slider_follows_the_length_and_comes_back(name, control, at_four):
+    explorer = move(MAKERS[name](), T=9, **{control: 7})
+    follower = explorer.controls[control]
+    for T in (4, 2, 4):
+        move(explorer, T=T)
+        check(name, explorer)
+    assert (follower.max, follower.value) == (at_four, at_four)
+    move(explorer, T=9)
+    assert follower.value == 7
+    move(explorer, **{"T": 4, control: 1})
+    move(explorer, T=9)
+    assert follower.value == 1
+    check(name, explorer)
+
+
+def test_a_short_text_ends_the_sliders_and_a_long_one_lets_them_return():
+    explorer = AttentionExplorer(vectors(), T=10)
+    move(explorer, changed=7, text="only four known words")
+    assert (explorer.controls["T"].max, explorer.values()["T"]) == (4, 4)
+    assert (explorer.controls["changed"].max, explorer.values()["changed"]) == (3, 3)
+    move(explorer, text=SENTENCE)
+    assert explorer.controls["T"].max == len(SENTENCE.split())
+    assert (explorer.values()["T"], explorer.values()["changed"]) == (10, 7)
+    assert move(explorer, text=LONG_TEXT).controls["T"].max == MAX_WORDS
+
+
+@pytest.mark.parametrize("name", POINTERS)
+def test_with_one_token_nothing_else_can_be_pointed_at(name):
+    explorer, pointer = move(MAKERS[name](), T=1), POINTERS[name]
+    assert explorer.values()[pointer] == 0
+    move(explorer, **{pointer: 1})
+    assert explorer.values()[pointer] == 0
+
+
+@pytest.mark.parametrize("text", ["if", ""])
+def test_the_text_alternative_never_says_more_than_the_picture(text):
+    assert repr(AttentionExplorer(vectors(), text=text)) == "<AttentionExplorer T=1>"
+
+
+@EVERY_EXPLORER
+def test_one_move_is_one_repaint_even_if_other_sliders_follow(name, monkeypatch):
+    explorer = move(MAKERS[name](), T=9)
+    for control in set(CONTROLS[name]) - {"T", "text"}:
+        move(explorer, **{control: settings(explorer.controls[control])[-1]})
+    compute, seen = explorer.compute, []
+
+    def count(**values):
+        seen.append(values["T"])
+        return compute(**values)
+
+    monkeypatch.setattr(explorer, "compute", count)
+    for T in (3, 1, 8):
+        move(explorer, T=T)
+    assert seen == [3, 1, 8]
+
+
+# Which inputs
+
+
+@pytest.mark.parametrize("T", [1, 5, 33])
+def test_random_scores_are_sliced_not_drawn_anew(T):
+    leak = move(LeakExplorer(), way="nothing", scores=RANDOM)
+    softmax_by_row = SoftmaxExplorer()
+    few, many = (move(leak, T=length).state.weights for length in (T, MAX_LEAK))
+    np.testing.assert_allclose(few / few[0], many[:T] / many[0], rtol=1e-5)
+    few, many = (move(softmax_by_row, T=length).state.weights for length in (T, MAX_SOFTMAX))
+    np.testing.assert_allclose(few, many[:T, :T], rtol=1e-5)
+
+
+@pytest.mark.parametrize("T", [1, 5, 31])
+def test_the_fill_explorers_scores_are_sliced_too(T):
+    few, many = (move(FillExplorer(), T=length).state.weights for length in (T, MAX_FILL))
+    np.testing.assert_allclose(few, many[:T, :T], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["leak", "fill", "softmax"])
+def test_random_scores_are_random(name):
+    scores = MAKERS[name]().scores
+    scores = scores[RANDOM] if name == "leak" else scores
+    assert scores.std() > 0.5
+    assert scores.unique().numel() == scores.numel()
+
+
+def test_zero_scores_are_zero():
+    explorer = move(LeakExplorer(), T=64, t=16, way="nothing", scores=ALL_ZERO)
+    assert (explorer.state.weights == 1 / 64).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill", "wanted"),
+    [
+        ("float32", "-1e9", -1e9),
+        ("float32", "lowest finite", -3.4028234663852886e38),
+        ("float32", "-inf", -np.inf),
+        ("bfloat16", "-1e4", -9984.0),
+        ("bfloat16", "-1e9", -998244352.0),
+        ("bfloat16", "lowest finite", -3.3895313892515355e38),
+        ("float16", "-1e4", -10000.0),
+        ("float16", "-1e9", -np.inf),
+        ("float16", "lowest finite", -65504.0),
+    ],
+)
+def test_the_fill_is_rounded_as_its_dtype_rounds(dtype, fill, wanted):
+    assert move(FillExplorer(), dtype=dtype, fill=fill).state.fill == wanted
+
+
+def test_two_lowest_masks_add_up_to_minus_infinity():
+    explorer = move(FillExplorer(), T=4, pads=2, fill="lowest finite")
+    assert (explorer.state.weights[0] > 0).tolist() == [True, False, True, True]
+    assert not np.isnan(explorer.state.weights).any()
+    move(explorer, pads=4)
+    assert explorer.state.weights[0].tolist() == [1.0, 0.0, 0.0, 0.0]
+
+
+def test_a_row_that_sees_nothing_is_nan_only_with_minus_infinity():
+    explorer = move(FillExplorer(), T=4, pads=2)
+    assert np.isnan(explorer.state.weights).all(axis=1).tolist() == [True, True, False, False]
+    assert explorer.state.leak == 0
+    move(explorer, fill="-1e9")
+    assert not np.isnan(explorer.state.weights).any()
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda text: text[:12] or "empty")
+def test_any_text_is_read(text):
+    explorer = AttentionExplorer(vectors(), text=text, T=5)
+    known = set(vectors().vocabulary.tokens[1:])
+    wanted = [word if word in known else f"{word}?" for word in TEXTS[text][:5] or ["…"]]
+    assert list(explorer.state.words) == wanted
+    check("attention", explorer)
+
+
+def test_unknown_words_look_evenly_and_still_move():
+    explorer = AttentionExplorer(vectors(), text="zzyzx blorple")
+    assert explorer.state.weights.tolist() == [[1.0, 0.0], [0.5, 0.5]]
+    assert explorer.state.moved[1] > 0.1
+
+
+def test_every_known_word_has_the_same_score_with_itself():
+    x = word_inputs(["if", "the", "zzyzx"], vectors())
+    scores = (x * x).sum(1) / x.shape[1] ** 0.5
+    np.testing.assert_allclose(scores, [SELF_SCORE, SELF_SCORE, 0.0], rtol=1e-5)
+
+
+def test_without_vectors_they_are_learned():
+    explorer = AttentionExplorer(text="raise an exception", T=8)
+    assert explorer.state.words == ("raise", "an", "exception")
+    check("attention", explorer)
+
+
+@pytest.mark.parametrize("T", range(MAX_SOFTMAX // 2, MAX_SOFTMAX + 1, 4))
+def test_entropy_is_a_number_even_where_a_row_lost_all_its_weight(T):
+    explorer = move(SoftmaxExplorer(), T=T, axis=BY_COLUMN, temperature=0.01)
+    for row in range(T):
+        move(explorer, row=row)
+        assert 0 <= explorer.state.entropy <= np.log(T) + 1e-6
+
+
+# Words as labels
+
+WORDS = ["the", "cat", "sat", "on", "the", "mat"]
+
+
+def test_tokens_label_the_axes_and_end_the_slider():
+    explorer = MaskExplorer(T=6, tokens=WORDS)
+    assert explorer.controls["T"].max == len(WORDS)
+    assert explorer.controls["position"].max == len(WORDS) - 1
+    for T in range(1, 7):
+        move(explorer, T=T)
+        check("mask", explorer)
+        assert not np.array_equal(explorer.picture, move(MaskExplorer(T=6, max_T=6), T=T).picture)
+
+
+def test_the_callers_tokens_stay_the_callers():
+    tokens = list(WORDS)
+    explorer = MaskExplorer(T=6, tokens=tokens)
+    before = explorer.image.value
+    move(move(explorer, T=2), T=5)
+    assert tokens == WORDS
+    tokens[:] = ["other"] * 6
+    assert move(explorer, T=6).image.value == before
+
+
+@pytest.mark.parametrize(
+    "token", ["", " ", "\n", "a\nb", "\t", "\r", "<|end|>", "看", "🙂", "e" * 300]
+)
+def test_any_token_can_be_a_label(token):
+    check("mask", MaskExplorer(T=2, tokens=["the", token]))
+
+
+# Errors
+
+
+class Boom(Explorer):
+    """One slider, one cell, and an error of one's choice."""
+
+    def __init__(self, broken: str):
+        self.broken = broken
+        super().__init__({"T": slider("T", 1, 1, 9)}, Canvas([HeatPanel(20, colour_bar=False)]))
+
+    def compute(self, T):
+        if self.broken == "compute" and T > 5:
+            raise RuntimeError(f"no <b>{T}</b> & more")
+        return np.full((T, T), 0.5)
+
+    def paint(self, state):
+        if self.broken == "paint" and len(state) > 5:
+            raise RuntimeError(f"no <b>{len(state)}</b> & more")
+        return self.canvas.paint([Cells(state)], titles=[f"{len(state)}"])
+
+
+@pytest.mark.parametrize("broken", ["compute", "paint"])
+def test_an_error_is_shown_and_raised_and_goes_with_the_next_good_value(broken):
+    explorer = move(Boom(broken), T=4)
+    state, png = explorer.state, explorer.image.value
+    for T in (6, 7):
+        with pytest.raises(RuntimeError, match=f"no <b>{T}</b> & more"):
+            move(explorer, T=T)
+        assert f"RuntimeError: no &lt;b&gt;{T}&lt;/b&gt; &amp; more" in explorer.error.value
+        assert explorer.state is state
+        assert explorer.image.value == png
+    move(explorer, T=2)
+    assert explorer.error.value == ""
+    assert len(explorer.state) == 2
+    check_image(explorer)
+    assert explorer.image.value == move(Boom(broken), T=2).image.value
+
+
+@pytest.mark.parametrize("broken", ["compute", "paint"])
+def test_an_error_goes_when_the_value_before_it_comes_back(broken):
+    explorer = move(Boom(broken), T=4)
+    png = explorer.image.value
+    with pytest.raises(RuntimeError):
+        move(explorer, T=6)
+    move(explorer, T=4)
+    assert explorer.error.value == ""
+    assert explorer.image.value == png
+
+
+@EVERY_EXPLORER
+def test_every_explorer_shows_and_raises_errors(name, monkeypatch):
+    explorer = MAKERS[name]()
+    state, compute = explorer.state, explorer.compute
+
+    def fail_at_two(**values):
+        if values["T"] == 2:
+            raise ZeroDivisionError("two")
+        return compute(**values)
+
+    monkeypatch.setattr(explorer, "compute", fail_at_two)
+    with pytest.raises(ZeroDivisionError, match="two"):
+        move(explorer, T=2)
+    assert "ZeroDivisionError: two" in explorer.error.value
+    assert explorer.state is state
+    check_image(explorer)
+    move(explorer, T=3)
+    check(name, explorer)
+
+
+def test_an_error_in_the_first_picture_is_raised():
+    class Hopeless(Boom):
+        def compute(self, T):
+            raise RuntimeError("at once")
+
+    with pytest.raises(RuntimeError, match="at once"):
+        Hopeless("compute")
+
+
+@pytest.mark.parametrize("method", ["compute", "paint"])
+def test_a_subclass_must_say_what_it_computes_and_paints(method):
+    with pytest.raises(NotImplementedError):
+        getattr(Explorer, method)(object(), *([None] if method == "paint" else []))
+
+
+# How it shows itself
+
+
+def every_widget(widget: widgets.Widget) -> list[widgets.Widget]:
+    children = getattr(widget, "children", ())
+    return [widget, *(below for child in children for below in every_widget(child))]
+
+
+@EVERY_EXPLORER
+def test_display_is_one_bundle(name):
+    explorer = move(MAKERS[name](), T=5)
+    bundle = explorer._repr_mimebundle_()
+    assert set(bundle) == {
+        "text/plain",
+        "image/png",
+        "application/vnd.jupyter.widget-view+json",
+    }
+    assert bundle["text/plain"] == f"<{CLASSES[name].__name__} T=5>"
+    view = bundle["application/vnd.jupyter.widget-view+json"]
+    assert view == {
+        "version_major": 2,
+        "version_minor": 0,
+        "model_id": explorer.view.model_id,
+    }
+    picture = np.asarray(read_png(base64.b64decode(bundle["image/png"])))
+    assert np.array_equal(picture, explorer.picture)
+    assert json.loads(json.dumps(bundle)) == bundle
+
+
+@EVERY_EXPLORER
+def test_ipython_shows_the_bundle_and_nothing_else(name, capsys):
+    explorer = MAKERS[name]()
+    bundle, metadata = DisplayFormatter().format(explorer)
+    assert bundle == explorer._repr_mimebundle_()
+    assert metadata == {}
+    assert capsys.readouterr() == ("", "")
+
+
+@EVERY_EXPLORER
+def test_the_text_says_the_length_and_no_more(name):
+    explorer = MAKERS[name]()
+    texts = []
+    for control in set(CONTROLS[name]) - {"T", "text"}:
+        for value in settings(explorer.controls[control]):
+            texts.append(repr(move(explorer, **{control: value})))
+    assert set(texts) == {f"<{CLASSES[name].__name__} T={10 if name == 'attention' else 8}>"}
+    assert repr(move(explorer, T=1)) == f"<{CLASSES[name].__name__} T=1>"
+
+
+@EVERY_EXPLORER
+def test_the_view_holds_the_controls_one_image_and_no_output(name, capsys):
+    explorer = MAKERS[name]()
+    shown = every_widget(explorer.view)
+    assert not any(isinstance(widget, widgets.Output) for widget in shown)
+    assert [widget for widget in shown if isinstance(widget, widgets.Image)] == [explorer.image]
+    assert explorer.error in shown
+    inputs = [widget for widget in shown if hasattr(widget, "value")]
+    assert inputs == [*explorer.controls.values(), explorer.image, explorer.error]
+    for control in CONTROLS[name]:
+        move(explorer, **{control: settings(explorer.controls[control])[-1]})
+    assert capsys.readouterr() == ("", "")
+
+
+@EVERY_EXPLORER
+def test_every_control_says_what_it_is(name):
+    descriptions = [control.description for control in MAKERS[name]().controls.values()]
+    assert all(text.strip() for text in descriptions)
+    assert len(set(descriptions)) == len(descriptions)
+
+
+@EVERY_EXPLORER
+def test_sliders_follow_the_hand(name):
+    sliders = [c for c in MAKERS[name]().controls.values() if hasattr(c, "continuous_update")]
+    assert sliders
+    assert all(control.continuous_update for control in sliders)
+
+
+@EVERY_EXPLORER
+def test_the_picture_never_changes_its_size(name):
+    explorer = MAKERS[name]()
+    sizes = set()
+    for T in settings(explorer.controls["T"]):
+        sizes.add(read_png(move(explorer, T=T).image.value).size)
+    assert sizes == {(explorer.canvas.width, explorer.canvas.height)}
+    assert explorer.image.format == "png"
+
+
+# Threads
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened for 20 s"
+        time.sleep(0.001)
+
+
+def start(function, *args) -> threading.Thread:
+    thread = threading.Thread(target=function, args=args, daemon=True)
+    thread.start()
+    return thread
+
+
+def join(threads) -> None:
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive(), "a move never came back"
+
+
+def hold(monkeypatch, explorer: Explorer, step: str) -> tuple[list, threading.Event]:
+    """Let one step of a repaint wait for an event; list the values of every repaint."""
+    seen, release = [], threading.Event()
+    compute, owner = explorer.compute, explorer_module if step == "encode_png" else explorer
+
+    def look(**values):
+        seen.append(values)
+        return compute(**values)
+
+    monkeypatch.setattr(explorer, "compute", look)
+    function = getattr(owner, step)
+
+    def slow(*args, **kwargs):
+        result = function(*args, **kwargs)
+        assert release.wait(20)
+        return result
+
+    monkeypatch.setattr(owner, step, slow)
+    return seen, release
+
+
+@pytest.mark.parametrize("step", ["compute", "paint", "encode_png"])
+@EVERY_EXPLORER
+def test_of_moves_that_wait_only_the_last_is_computed(name, step, monkeypatch):
+    explorer = MAKERS[name]()
+    seen, release = hold(monkeypatch, explorer, step)
+    threads = [start(move_T, explorer, 2)]
+    wait_until(lambda: seen)
+    for T in (9, 4, 11, 5, 13, 6, 10, 7, 12):
+        threads.append(start(move_T, explorer, T))
+        wait_until(lambda T=T: explorer.controls["T"].value == T)
+    release.set()
+    join(threads)
+    assert [values["T"] for values in seen] == [2, 12]
+    check(name, explorer)
+    assert explorer.image.value == move(MAKERS[name](), T=12).image.value
+
+
+def move_T(explorer: Explorer, T: int) -> None:
+    move(explorer, T=T)
+
+
+def test_moves_of_two_controls_wait_for_one_picture(monkeypatch):
+    explorer = MaskExplorer()
+    seen, release = hold(monkeypatch, explorer, "compute")
+    threads = [start(move_T, explorer, 5)]
+    wait_until(lambda: seen)
+    threads.append(start(move_T, explorer, 6))
+    wait_until(lambda: explorer.values()["T"] == 6)
+    threads.append(start(lambda: move(explorer, position=1)))
+    wait_until(lambda: explorer.values()["position"] == 1)
+    release.set()
+    join(threads)
+    assert [(values["T"], values["position"]) for values in seen] == [(5, 2), (6, 1)]
+    check("mask", explorer)
+
+
+@pytest.mark.parametrize("name", POINTERS)
+def test_hands_on_many_threads_leave_the_last_picture(name):
+    explorer, pointer = MAKERS[name](), POINTERS[name]
+    dice = random.Random(0)
+    walks = [[(dice.randint(1, 20), dice.randint(0, 20)) for _ in range(20)] for _ in range(4)]
+
+    def wander(walk):
+        for T, position in walk:
+            move(explorer, **{"T": T, pointer: position})
+
+    join([start(wander, walk) for walk in walks])
+    check(name, explorer)
+    assert explorer.image.value == move(MAKERS[name](), **explorer.values()).image.value
+
+
+def test_what_watches_the_picture_may_move_a_control():
+    explorer = MaskExplorer()
+    explorer.image.observe(lambda change: move(explorer, position=1), names="value")
+    join([start(move_T, explorer, 6)])
+    assert explorer.values()["position"] == 1
+    check("mask", explorer)
+
+
+def test_nothing_is_computed_twice_for_the_same_values(monkeypatch):
+    explorer = MaskExplorer()
+    monkeypatch.setattr(explorer, "compute", lambda **values: pytest.fail("computed again"))
+    explorer._refresh()
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_no_gradient_is_kept_on_any_thread(elsewhere, monkeypatch):
+    explorer = MaskExplorer()
+    compute, enabled = explorer.compute, []
+
+    def look(**values):
+        enabled.append(torch.is_grad_enabled())
+        return compute(**values)
+
+    monkeypatch.setattr(explorer, "compute", look)
+    with torch.enable_grad():
+        join([start(move_T, explorer, 3)]) if elsewhere else move(explorer, T=3)
+        assert torch.is_grad_enabled()
+    assert enabled == [False]
+
+
+# What is nobody else's
+
+
+@EVERY_EXPLORER
+def test_two_explorers_share_nothing(name):
+    first, second = MAKERS[name](), MAKERS[name]()
+    picture, png, state = second.picture.copy(), second.image.value, second.state
+    for control in CONTROLS[name]:
+        move(first, **{control: settings(first.controls[control])[-1]})
+    assert first.image.value != png
+    assert second.image.value == png
+    assert second.state is state
+    assert np.array_equal(second.picture, picture)
+    assert not {id(w) for w in every_widget(first.view)} & {
+        id(w) for w in every_widget(second.view)
+    }
+    assert not np.shares_memory(first.canvas.background, second.canvas.background)
+
+
+@EVERY_EXPLORER
+def test_the_canvas_stays_clean(name):
+    explorer = MAKERS[name]()
+    background = explorer.canvas.background.copy()
+    for control in CONTROLS[name]:
+        for value in settings(explorer.controls[control]):
+            move(explorer, **{control: value})
+    assert np.array_equal(explorer.canvas.background, background)
+    assert not np.shares_memory(explorer.picture, explorer.canvas.background)
+
+
+@pytest.mark.parametrize("name", [*MAKERS, "attention with its own vectors"])
+def test_the_global_generators_are_left_alone(name):
+    torch.manual_seed(5)
+    np.random.seed(5)
+    random.seed(5)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    explorer = MAKERS.get(name, AttentionExplorer)()
+    for control in explorer.controls.values():
+        for value in settings(control):
+            control.value = value
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])
+    assert random.getstate() == before[2]
+
+
+@EVERY_EXPLORER
+def test_the_global_seed_does_not_matter(name):
+    pngs = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        pngs.append(pictures(MAKERS[name], CONTEXTS[name]))
+    assert pngs[0] == pngs[1]
+
+
+@pytest.mark.parametrize("name", [*MAKERS, "attention with its own vectors"])
+def test_the_default_device_does_not_matter(name):
+    """A learner may have said ``torch.set_default_device("cuda")``; "meta" is one like it."""
+    maker, contexts = MAKERS.get(name, AttentionExplorer), CONTEXTS.get(name, [{}])
+    wanted = pictures(maker, contexts)
+    with torch.device("meta"):
+        found = pictures(maker, contexts)
+    assert found == wanted
+
+
+@EVERY_EXPLORER
+def test_the_default_dtype_does_not_matter(name):
+    wanted = pictures(MAKERS[name], CONTEXTS[name])
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = pictures(MAKERS[name], CONTEXTS[name])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found == wanted
+
+
+# Bad arguments
+
+
+@pytest.mark.parametrize("T", [0, -1, 10**6])
+@EVERY_EXPLORER
+def test_a_length_out_of_range_is_refused(name, T):
+    with pytest.raises(ValueError, match=f"T, .* must lie between 1 and .*, got {T}"):
+        MAKERS[name](T=T)
+
+
+@pytest.mark.parametrize("T", [2.5, "8", None])
+@EVERY_EXPLORER
+def test_a_length_that_is_no_whole_number_is_refused(name, T):
+    with pytest.raises(ValueError, match="T, "):
+        MAKERS[name](T=T)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: LeakExplorer(t=0),
+        lambda: LeakExplorer(t=MAX_LEAK + 1),
+        lambda: MaskExplorer(T=9, max_T=8),
+        lambda: MaskExplorer(T=1, max_T=0),
+        lambda: MaskExplorer(T=4, tokens=["only", "three", "words"]),
+        lambda: MaskExplorer(T=1, tokens=[]),
+    ],
+)
+def test_other_bad_arguments_are_refused(make):
+    with pytest.raises(ValueError, match="must lie between"):
+        make()
+
+
+def test_a_slider_begins_between_its_ends():
+    assert slider("rows", 3, 1, 3).value == 3
+    for value in (0, 4):
+        with pytest.raises(ValueError, match="rows must lie between 1 and 3"):
+            slider("rows", value, 1, 3)
+
+
+def test_a_menu_begins_with_one_of_its_options():
+    assert choice("way", ["a", "b"]).value == "a"
+    assert choice("way", ["a", "b"], "b").value == "b"
+    with pytest.raises(ValueError, match="way must be one of a, b, got 'c'"):
+        choice("way", ["a", "b"], "c")
