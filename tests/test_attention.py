@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from causal_lab.attention import (
     CausalAttention,
@@ -152,6 +153,16 @@ def test_any_number_of_leading_axes_equals_scaled_dot_product_attention(attend, 
     blocked = generate_incremental_mask(2, 5)
     expected = F.scaled_dot_product_attention(q, k, v, attn_mask=~blocked, scale=scale)
     assert_close(attend(q, k, v, blocked, scale=scale), expected, 1e-6)
+
+
+@pytest.mark.parametrize("lead", [(), (5,), (2, 3), (2, 3, 2)])
+def test_the_fused_kernel_is_really_taken_whatever_the_leading_axes(lead):
+    q, k, v = (randn(*lead, 6, 4, seed=seed) for seed in (1, 2, 3))
+    blocked, bias = generate_causal_mask(6), randn(6, 6, seed=4)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # which raises where no such kernel fits
+        fused = [fused_attention(q, k, v), fused_attention(q, k, v, blocked, bias)]
+    assert_close(fused[0], attention_output(q, k, v), 1e-6)
+    assert_close(fused[1], attention_output(q, k, v, blocked, bias), 1e-6)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from causal_lab.canvas import (
+    _CAPTION,
     _GRID_UNTIL,
     _LEFT,
     _TITLE,
@@ -48,14 +49,14 @@ from causal_lab.widgets import (
 )
 from causal_lab.widgets import explorer as explorer_module
 from causal_lab.widgets.attention import MAX_TOKENS as MAX_WORDS
-from causal_lab.widgets.attention import SELF_SCORE, SENTENCE, word_inputs
+from causal_lab.widgets.attention import SELF_SCORE, SENTENCE, attention_state, word_inputs
 from causal_lab.widgets.explorer import choice, slider
-from causal_lab.widgets.fill import DTYPES, FILLS
+from causal_lab.widgets.fill import DTYPES, FILLS, fill_state
 from causal_lab.widgets.fill import MAX_TOKENS as MAX_FILL
-from causal_lab.widgets.leak import ALL_ZERO, RANDOM, WAYS
+from causal_lab.widgets.leak import ALL_ZERO, RANDOM, WAYS, leak_state
 from causal_lab.widgets.leak import MAX_TOKENS as MAX_LEAK
-from causal_lab.widgets.mask import CAUSAL, NO_MASK
-from causal_lab.widgets.softmax import BY_COLUMN, BY_ROW
+from causal_lab.widgets.mask import CAUSAL, NO_MASK, mask_state
+from causal_lab.widgets.softmax import BY_COLUMN, BY_ROW, softmax_state
 from causal_lab.widgets.softmax import MAX_TOKENS as MAX_SOFTMAX
 
 # ipywidgets 7, which Colab has, asks ipykernel for its old Comm; a new ipykernel minds.
@@ -543,6 +544,15 @@ def test_visible_tokens_beyond_the_end_mean_all():
     assert explorer.state.leak == 0
 
 
+def test_the_states_themselves_take_the_last_for_what_is_beyond():
+    explorer = SoftmaxExplorer()
+    assert mask_state(3, 9, CAUSAL).position == 2
+    assert leak_state(3, 9, "nothing", torch.zeros(3)).seen == 3
+    assert softmax_state(3, 1.0, BY_ROW, 9, explorer.scores).row == 2
+    assert attention_state("if else", 9, 9, CAUSAL, vectors()).changed == 1
+    assert fill_state(3, "0", 0, 9, "float32", torch.zeros(3, 3)).blocked.all()
+
+
 # Sliders that end where the text ends
 
 
@@ -627,7 +637,9 @@ def test_random_scores_are_sliced_not_drawn_anew(T):
 
 @pytest.mark.parametrize("T", [1, 5, 31])
 def test_the_fill_explorers_scores_are_sliced_too(T):
-    few, many = (move(FillExplorer(), T=length).state.weights for length in (T, MAX_FILL))
+    few, many = (
+        move(FillExplorer(), fill="-inf", T=length).state.weights for length in (T, MAX_FILL)
+    )
     np.testing.assert_allclose(few, many[:T, :T], rtol=1e-5)
 
 
@@ -671,7 +683,7 @@ def test_two_lowest_masks_add_up_to_minus_infinity():
 
 
 def test_a_row_that_sees_nothing_is_nan_only_with_minus_infinity():
-    explorer = move(FillExplorer(), T=4, pads=2)
+    explorer = move(FillExplorer(), fill="-inf", T=4, pads=2)
     assert np.isnan(explorer.state.weights).all(axis=1).tolist() == [True, True, False, False]
     assert explorer.state.leak == 0
     move(explorer, fill="-1e9")
@@ -726,6 +738,18 @@ def test_tokens_label_the_axes_and_end_the_slider():
         move(explorer, T=T)
         check("mask", explorer)
         assert not np.array_equal(explorer.picture, move(MaskExplorer(T=6, max_T=6), T=T).picture)
+
+
+def test_each_word_stands_beside_its_row_and_below_its_column():
+    one, other = (MaskExplorer(T=3, tokens=["aa", word, "cc"]) for word in ("bb", "xx"))
+    differs = one.picture != other.picture
+    side, edges = one.canvas.panels[0].side, starts(one.canvas.panels[0].side, 3)
+    left = differs[_TITLE : _TITLE + side, :_LEFT].any(axis=1)
+    below = differs[_TITLE + side : -_CAPTION, _LEFT : _LEFT + side].any(axis=0)
+    for strip in (left, below):
+        assert strip[edges[1] : edges[2]].any()
+        assert not strip[: edges[1]].any()
+        assert not strip[edges[2] :].any()
 
 
 def test_the_callers_tokens_stay_the_callers():
