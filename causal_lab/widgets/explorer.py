@@ -186,10 +186,11 @@ class Explorer:
                 continue
             self._adjusting = True  # the changes below must not come back as moves of a hand
             try:
-                with control.hold_sync():
-                    control.max = max(top, control.max)
-                    control.value = value
-                    control.max = top
+                # One message each, and never a value outside the ends: a browser that is told
+                # both at once may clip the value to the old end and send that back.
+                control.max = max(top, control.max)
+                control.value = value
+                control.max = top
             finally:
                 self._adjusting = False
         self._placed = self.values()
