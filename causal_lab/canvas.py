@@ -506,9 +506,30 @@ def _name_axis(
     _write(target, name, x, bottom + (34 if labels is None else _BELOW_WORDS - 10), align="centre")
 
 
-def _label_of(index: int, labels: Sequence[str] | None) -> str:
-    text = str(index) if labels is None else printable(labels[index])
+def shortened(label: str) -> str:
+    """Cut a word to the room that there is on an axis.
+
+    Parameters
+    ----------
+    label : str
+        Any token.
+
+    Returns
+    -------
+    str
+        The token, or its beginning and three dots in one sign.
+
+    Examples
+    --------
+    >>> shortened("a"), shortened("incomprehensible")
+    ('a', 'incomprehe…')
+    """
+    text = printable(label[: 2 * _LABEL_LENGTH])
     return text if len(text) <= _LABEL_LENGTH else text[: _LABEL_LENGTH - 1] + "…"
+
+
+def _label_of(index: int, labels: Sequence[str] | None) -> str:
+    return str(index) if labels is None else shortened(labels[index])
 
 
 def _write(

@@ -7,6 +7,7 @@ between Python versions, and so do the word vectors made from it.
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -73,11 +74,36 @@ def split_words(text: str) -> list[str]:
     >>> split_words("The cat's hat, 3 times!")
     ['the', "cat's", 'hat', 'times']
     """
-    if not isinstance(text, str):
-        raise ValueError(f"text must be a string, got {type(text).__name__}; join a list first")
-    return re.findall(
-        r"[^\W\d_]+(?:'[^\W\d_]+)*", text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    )
+    # An accent may come as a sign of its own, an apostrophe as a quotation mark.
+    text = unicodedata.normalize("NFC", _check_text(text)).lower()
+    text = text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    return re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text)
+
+
+def split_characters(text: str) -> list[str]:
+    """Cut a text into characters; spaces and line breaks count.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    list of str
+        Its characters, in order.
+
+    Raises
+    ------
+    ValueError
+        If ``text`` is not a string.
+
+    Examples
+    --------
+    >>> split_characters("if x:")
+    ['i', 'f', ' ', 'x', ':']
+    """
+    return list(unicodedata.normalize("NFC", _check_text(text)))
 
 
 @dataclass(frozen=True)
@@ -484,3 +510,9 @@ def _is_square(matrix: Tensor) -> bool:
         and matrix.ndim == 2
         and matrix.shape[0] == matrix.shape[1]
     )
+
+
+def _check_text(text: str) -> str:
+    if not isinstance(text, str):
+        raise ValueError(f"text must be a string, got {type(text).__name__}; join a list first")
+    return text

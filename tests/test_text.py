@@ -19,6 +19,7 @@ from causal_lab.text import (
     learn_word_vectors,
     load_text,
     positive_pmi,
+    split_characters,
     split_words,
 )
 
@@ -431,3 +432,19 @@ def test_learning_checks_its_sizes(size):
         learn_word_vectors(STORY, dim=2, window=size)
     with pytest.raises(ValueError, match="text must be a string"):
         learn_word_vectors(["a", "b"], dim=1)
+
+
+def test_an_accent_that_comes_as_a_sign_of_its_own_does_not_cut_a_word():
+    assert split_words("nha\u0302n qua\u0309") == ["nh\u00e2n", "qu\u1ea3"]
+    assert split_characters("a\u0309") == ["\u1ea3"]
+
+
+def test_characters_are_all_there_in_order():
+    assert "".join(split_characters("if x:\n  y")) == "if x:\n  y"
+
+
+@pytest.mark.parametrize("text", [None, ["a"], b"a", 1])
+def test_only_a_string_is_cut(text):
+    for split in (split_words, split_characters):
+        with pytest.raises(ValueError, match="text must be a string"):
+            split(text)

@@ -1151,7 +1151,15 @@ def test_a_length_out_of_range_is_refused(name, T):
         MAKERS[name](T=T)
 
 
-@pytest.mark.parametrize("T", [2.5, "8", None])
+def test_a_short_list_of_words_is_shown_whole():
+    explorer = MaskExplorer(tokens=["two", "words"])
+    assert (explorer.values()["T"], explorer.state.blocked.shape) == (2, (2, 2))
+    assert (
+        MaskExplorer().values()["T"] == MaskExplorer(tokens=list("abcdefghij")).values()["T"] == 8
+    )
+
+
+@pytest.mark.parametrize("T", [2.5, "8", [8]])
 @EVERY_EXPLORER
 def test_a_length_that_is_no_whole_number_is_refused(name, T):
     with pytest.raises(ValueError, match="T, "):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from causal_lab.attention import attention
-from causal_lab.canvas import BarPanel, Bars, Canvas, Cells, HeatPanel
+from causal_lab.canvas import BarPanel, Bars, Canvas, Cells, HeatPanel, shortened
 from causal_lab.text import WordVectors, learn_word_vectors, split_words
 from causal_lab.widgets.explorer import Explorer, choice, slider
 from causal_lab.widgets.mask import CAUSAL, NO_MASK, chosen_mask
@@ -169,7 +169,10 @@ class AttentionExplorer(Explorer):
                 Cells(state.weights, state.blocked, state.words, marked=state.changed),
                 Bars(state.moved, np.arange(T) < state.changed, state.words),
             ],
-            titles=[f"T = {T}: weights", f"how far outputs move: “{state.words[state.changed]}”"],
+            titles=[
+                f"T = {T}: weights",
+                f"how far outputs move: “{shortened(state.words[state.changed])}”",
+            ],
             caption=f"word {state.changed} changed: the outputs before it move by at most "
             f"{before:.3g}" + (" (a leak)" if before > 0 else ""),
         )

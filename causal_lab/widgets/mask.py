@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from causal_lab.canvas import Canvas, Cells, HeatPanel
+from causal_lab.canvas import Canvas, Cells, HeatPanel, shortened
 from causal_lab.masks import generate_causal_mask
 from causal_lab.widgets.explorer import Explorer, choice, slider
 
@@ -89,8 +89,8 @@ class MaskExplorer(Explorer):
 
     Parameters
     ----------
-    T : int, default 8
-        Tokens at first.
+    T : int, optional
+        Tokens at first; 8 if not given, or all words if they are fewer.
     max_T : int, default 512
         The slider's end; the number of words if ``tokens`` is given.
     tokens : sequence of str, optional
@@ -102,9 +102,16 @@ class MaskExplorer(Explorer):
     [[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
     """
 
-    def __init__(self, T: int = 8, *, max_T: int = 512, tokens: Sequence[str] | None = None):
+    def __init__(
+        self,
+        T: int | None = None,
+        *,
+        max_T: int = 512,
+        tokens: Sequence[str] | None = None,
+    ):
         self.tokens = None if tokens is None else tuple(tokens)
         max_T = max_T if self.tokens is None else len(self.tokens)
+        T = min(8, max_T) if T is None else T
         controls = {
             "T": slider("T, number of tokens", T, 1, max_T),
             "position": slider("query: who looks", min(2, T - 1), 0, max_T - 1),
@@ -125,7 +132,9 @@ class MaskExplorer(Explorer):
         T = len(state.blocked)
         labels = None if self.tokens is None else self.tokens[:T]
         seen = int((~state.blocked[state.position]).sum())
-        name = f"query {state.position}" + (f" “{labels[state.position]}”" if labels else "")
+        name = f"query {state.position}" + (
+            f" “{shortened(labels[state.position])}”" if labels else ""
+        )
         return self.canvas.paint(
             [Cells(None, state.blocked, labels, marked=state.position)],
             titles=[f"T = {T}: blue may be looked at, hatched is blocked"],

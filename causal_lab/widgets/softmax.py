@@ -80,8 +80,7 @@ def softmax_state(T: int, temperature: float, axis: str, row: int, scores: Tenso
 
     weights = weigh(scores[:T, :T])
     changed = scores[:T, :T].clone()
-    changed[-1] += 2.0  # the last token asks more loudly,
-    changed[:, -1] -= 2.0  # and answers less
+    changed[-1] += 2.0  # the scores of the last query; nobody else sees the last key
     moved = (weigh(changed) - weights)[:-1].abs().max().item() if T > 1 else 0.0
     total = weights[row].sum()  # a column softmax may leave a row nothing at all
     spread = entropy(weights[row] / total).item() if total > 0 else 0.0
