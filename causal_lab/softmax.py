@@ -1,8 +1,8 @@
-"""How scores become weights: five softmaxes, and how peaked a row is.
+"""How scores become weights: four softmaxes, and how peaked a row is.
 
 All of them work along ``dim``, by default the last axis: the keys of one query. The
 names say what each one adds: ``naive`` is the formula, ``stable`` survives large scores,
-``masked`` survives a row that sees nothing, ``online`` reads every score only once.
+``masked`` survives a row that sees nothing, ``online`` finds maximum and sum in one pass.
 """
 
 import torch
@@ -201,7 +201,7 @@ def running_max_and_sum(
 
 
 def online_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) -> Tensor:
-    """Softmax from one pass over the scores: the running maximum and the running sum.
+    """Find the maximum and the sum in one pass instead of two; a second pass makes the weights.
 
     Parameters
     ----------

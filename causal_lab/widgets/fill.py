@@ -130,7 +130,7 @@ class FillExplorer(Explorer):
     def paint(self, state: FillState) -> np.ndarray:  # noqa: D102
         broken = int(np.isnan(state.weights).any(axis=1).sum())
         T = len(state.weights)
-        fill = f"{state.fill:.3g}".replace("-inf", "−∞")
+        fill = f"{state.fill:.3g}".replace("inf", "∞").replace("-", "−")
         return self.canvas.paint(
             [Cells(state.weights, state.blocked)],
             titles=[f"T = {T}, blocked scores + ({fill}): orange frames are leaks"],
