@@ -1019,6 +1019,24 @@ def test_moves_of_two_controls_wait_for_one_picture(monkeypatch):
     check("mask", explorer)
 
 
+def test_a_move_while_the_ends_are_placed_is_not_lost():
+    class Interrupted(MaskExplorer):
+        hand = None
+
+        def limits(self, **values):
+            if self.hand is None and values["T"] == 6:  # now, while the end follows T, …
+                self.hand = start(lambda: move(self, position=1))
+                wait_until(lambda: self.values()["position"] == 1)
+            return super().limits(**values)
+
+    explorer = Interrupted()
+    move(explorer, T=6)
+    join([explorer.hand])
+    assert explorer.values()["position"] == explorer.state.position == 1
+    move(explorer, T=1)
+    assert move(explorer, T=8).state.position == 1  # … and it is remembered
+
+
 @pytest.mark.parametrize("name", POINTERS)
 def test_hands_on_many_threads_leave_the_last_picture(name):
     explorer, pointer = MAKERS[name](), POINTERS[name]

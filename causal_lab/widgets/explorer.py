@@ -174,16 +174,14 @@ class Explorer:
 
     def _adjust(self) -> None:
         """Move the ends of the sliders that depend on others."""
-        seen = self.values()
-        for name, value in seen.items():
-            if value != self._placed[name]:  # a hand moved it
-                self._wishes[name] = value
         for name in self.limits(**self.values()):
             control = self.controls[name]
             limit = self.limits(**self.values())[name]
+            if control.value != self._placed[name]:  # a hand moved it
+                self._wishes[name] = control.value
             value = max(min(self._wishes[name], limit), control.min)
             top = max(limit, control.min + 1)  # a slider needs two different ends to be drawn
-            seen[name] = value
+            self._placed[name] = value
             if (control.max, control.value) == (top, value):
                 continue
             self._adjusting = True  # the changes below must not come back as moves of a hand
@@ -195,8 +193,6 @@ class Explorer:
                 control.max = top
             finally:
                 self._adjusting = False
-        # Not what the controls say now: a hand may have moved one since, and waits for the lock.
-        self._placed = seen
 
     def __repr__(self) -> str:
         length = f" T={self.controls['T'].value}" if "T" in self.controls else ""
