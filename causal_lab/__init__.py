@@ -7,9 +7,13 @@ floor   module              what it answers
 ======  ==================  =====================================================
 4       ``widgets``         What happens when I move this slider?
 4       ``exercises``       Is my answer right, and if not, what did I mix up?
-3       ``plots``           What does this mask, score or weight matrix look like?
-3       ``canvas``          How does a heatmap repaint in a few milliseconds?
+3       ``causality``       Does output t depend on an input after t?
+3       ``training``        How does a model learn from a text, step by step?
+2       ``models``          How do GPT and BERT differ by one boolean?
+2       ``plots``           What does this mask, score or weight matrix look like?
+2       ``canvas``          How does a heatmap repaint in a few milliseconds?
 1       ``attention``       How do scores, mask, softmax and values fit together?
+1       ``hf_weights``      Where does each weight of somebody else's model belong?
 0       ``masks``           Who may look at whom?
 0       ``softmax``         How do scores become weights that sum to 1?
 0       ``style``           Which colour means what?

@@ -301,6 +301,7 @@ def plot_dependencies(
     tokens: Sequence[str] | None = None,
     title: str | None = None,
     ax: Axes | None = None,
+    lookahead: int = 0,
 ) -> Figure:
     """Draw which outputs move when a token changes, the future in a colour of its own.
 
@@ -310,6 +311,8 @@ def plot_dependencies(
         True where the output moves when the token changes.
     tokens, title, ax
         As for :func:`plot_mask`.
+    lookahead : int, default 0
+        How many later tokens an output may see.
 
     Returns
     -------
@@ -329,7 +332,7 @@ def plot_dependencies(
     """
     cells = _matrix("moved", check_boolean("moved", moved)).astype(bool)
     rows, columns = np.indices(cells.shape)
-    is_future = columns > rows + cells.shape[1] - cells.shape[0]
+    is_future = columns > rows + lookahead + cells.shape[1] - cells.shape[0]
     colours = ListedColormap(["white", PAST_COLOUR, FUTURE_COLOUR])
     own_figure = ax is None
     ax = _axes(ax, 6.0, 4.0)

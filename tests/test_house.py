@@ -27,16 +27,17 @@ FLOORS = {
     "runtime": 0,
     "style": 0,
     "attention": 1,
+    "hf_weights": 1,
     "models": 2,
-    "plots": 3,
-    "canvas": 3,
+    "plots": 2,
+    "canvas": 2,
     "causality": 3,
     "training": 3,
     "generation": 3,
     "widgets": 4,
     "exercises": 4,
 }
-ROOMS = ("widgets", "exercises")  # packages, whose modules may import each other
+ROOMS = ("widgets", "exercises", "causality")  # packages, whose modules may import each other
 
 
 def name_of(path: Path) -> str:

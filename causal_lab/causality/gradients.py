@@ -1,0 +1,363 @@
+"""Along which paths a gradient runs from an output to an input.
+
+A float input is a leaf itself. Token ids have no gradient; the vectors looked up for them
+have. Which lookups read the tokens is not guessed from names: they are those whose indices
+follow the ids when the ids are changed.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from causal_lab.causality.runner import CannotRunError, Runner
+
+_LOOKUPS = {F.embedding: ("input", "weight"), torch.embedding: ("weight", "indices")}
+
+
+class Lookups(TorchFunctionMode):
+    """Watch every lookup of rows in the model's tables, and add something to some of them.
+
+    Parameters
+    ----------
+    tables : set of int
+        Where the memory of the model's tensors begins.
+    added : dict of int to Tensor, optional
+        By the number of the lookup: a tensor of the looked-up shape.
+
+    Examples
+    --------
+    >>> table = torch.nn.Embedding(5, 2)
+    >>> with Lookups({table.weight.untyped_storage().data_ptr()}) as seen:
+    ...     _ = table(torch.tensor([[3, 4]]))
+    >>> seen.indices[0].tolist(), seen.rows
+    ([[3, 4]], [5])
+    """
+
+    def __init__(self, tables: set[int], added: dict[int, Tensor] | None = None):
+        super().__init__()
+        self.tables, self.added = tables, added or {}
+        self.indices, self.rows, self.shapes = [], [], []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        found = _indices_of(func, args, kwargs, self.tables)
+        if found is None:
+            return result
+        number = len(self.indices)
+        self.indices.append(found[0].detach().cpu().clone())
+        self.rows.append(found[1])
+        # One-hot numbers are whole: they tell the vocabulary, but no gradient starts there.
+        is_start = result.is_floating_point()
+        self.shapes.append(tuple(result.shape if is_start else found[0].shape))
+        if number in self.added:
+            result = result + self.added[number].to(result.dtype)
+        return result
+
+
+def _indices_of(func, args: tuple, kwargs: dict, tables: set[int]) -> tuple[Tensor, int] | None:
+    """Find the indices and the table's height if a call looks rows up by integers."""
+    if func is F.one_hot:
+        rows = kwargs.get("num_classes", args[1] if len(args) > 1 else -1)
+        return (args[0], rows) if rows > 0 and args else None
+    if func in _LOOKUPS:
+        names = _LOOKUPS[func]
+        given = dict(zip(names, args, strict=False)) | kwargs
+        weight, indices = given.get("weight"), given.get("input", given.get("indices"))
+    elif func is Tensor.__getitem__ and len(args) == 2:
+        weight, indices = args
+    elif func in (torch.index_select, Tensor.index_select) and len(args) == 3 and args[1] == 0:
+        weight, indices = args[0], args[2]
+    else:
+        return None
+    both = isinstance(weight, Tensor) and isinstance(indices, Tensor)
+    if not both or weight.ndim != 2 or not weight.is_floating_point():
+        return None
+    if indices.is_floating_point() or indices.dtype == torch.bool:
+        return None
+    # In another precision, or with a weight that is computed, the memory is not the model's.
+    known = func in _LOOKUPS or weight.untyped_storage().data_ptr() in tables
+    return (indices, weight.shape[0]) if known else None
+
+
+def vocabulary_of(ids: Tensor, seen: Lookups) -> int | None:
+    """Say how many tokens there are, from the tables in which the ids were looked up.
+
+    Parameters
+    ----------
+    ids : Tensor, integer, shape (batch, length)
+        Token ids.
+    seen : Lookups
+        What a forward pass looked up.
+
+    Returns
+    -------
+    int or None
+        Rows of the smallest such table; None if the ids were looked up nowhere.
+
+    Examples
+    --------
+    >>> ids = torch.tensor([[3, 4]])
+    >>> with Lookups(set()) as seen:
+    ...     _ = torch.nn.Embedding(5, 2)(ids)
+    >>> vocabulary_of(ids, seen)
+    5
+    """
+    known = set(ids.flatten().tolist())
+    tables = [
+        rows
+        for indices, rows in zip(seen.indices, seen.rows, strict=True)
+        if set(indices.flatten().tolist()) <= known and max(known) < rows
+    ]
+    return min(tables, default=None)
+
+
+def find_sources(
+    run: Runner, ids: Tensor, vocabulary: int, real: Lookups, generator: torch.Generator
+) -> dict[int, Tensor]:
+    """Find out which looked-up vector belongs to which input position.
+
+    Every place of the batch gets a number of its own, written in ids as digits over one or more
+    runs. A lookup that copies ids, in whatever order and shape, then shows the numbers.
+
+    Parameters
+    ----------
+    run : Runner
+        Calls the model.
+    ids : Tensor, integer, shape (batch, length)
+        The real token ids.
+    vocabulary : int
+        How many ids there are.
+    real : Lookups
+        What the run on the real ids looked up.
+    generator : torch.Generator
+        Deals the numbers out.
+
+    Returns
+    -------
+    dict of int to Tensor
+        By the number of the lookup: the input position of every vector, −1 for none.
+
+    Raises
+    ------
+    CannotRunError
+        If the model does not run on such ids.
+
+    Examples
+    --------
+    >>> table, ids = torch.nn.Embedding(5, 2), torch.tensor([[3, 4]])
+    >>> with Lookups(set()) as real:
+    ...     _ = table(ids)
+    >>> with Runner(table, batch=1, length=2) as run:
+    ...     find_sources(run, ids, 5, real, torch.Generator().manual_seed(0))
+    {0: tensor([[0, 1]])}
+    """
+    places = ids.numel()
+    # In random order, since a constant index must not look like the number of a place.
+    codes, check = (torch.randperm(places, generator=generator) for _ in range(2))
+    found = [torch.zeros(index.shape, dtype=torch.long) for index in real.indices]
+    weight = 1
+    while weight < places:
+        for code, index in zip(
+            found, _indices(run, ids, codes // weight, vocabulary, real), strict=True
+        ):
+            code += weight * index.long()
+        weight *= vocabulary
+    again = _indices(run, ids, check, vocabulary, real)
+    sources = {}
+    for number, (code, index) in enumerate(zip(found, real.indices, strict=True)):
+        if real.shapes[number] == index.shape:  # nothing to start from
+            continue
+        place = codes.argsort()[code.clamp(0, places - 1)]
+        copies = (code < places) & (ids.cpu().flatten()[place] == index)
+        copies &= check[place] % vocabulary == again[number]
+        if bool(copies.any()):
+            sources[number] = torch.where(copies, place % ids.shape[1], -1)
+    return sources
+
+
+def _indices(run: Runner, ids: Tensor, codes: Tensor, vocabulary: int, real: Lookups) -> list:
+    """Run on the last digits of some numbers, and see what is looked up."""
+    seen = Lookups(run.tables)
+    run((codes % vocabulary).reshape(ids.shape).to(ids), mode=seen)
+    if [index.shape for index in seen.indices] != [index.shape for index in real.indices]:
+        raise CannotRunError("the lookups of the token ids change with the ids")
+    return seen.indices
+
+
+class Paths:
+    """Gradients from outputs to inputs, for one model and one input.
+
+    Parameters
+    ----------
+    run : Runner
+        Calls the model.
+    inputs : Tensor, shape (batch, length, …)
+        The real inputs.
+    sources : dict of int to Tensor, optional
+        For token ids, from :func:`find_sources`.
+    lookahead : int, default 0
+        How far ahead an output may look.
+    shapes : sequence of tuple, optional
+        For token ids: the shape of what each lookup gave.
+
+    Raises
+    ------
+    CannotRunError
+        If no gradient reaches the inputs.
+
+    Examples
+    --------
+    >>> inputs = torch.randn(1, 3, 2)
+    >>> with Runner(torch.nn.Linear(2, 2), batch=1, length=3) as run:
+    ...     paths = Paths(run, inputs)
+    ...     (paths.row(0, torch.ones(1, 3, 2)) > 0).tolist()
+    [True, False, False]
+    """
+
+    def __init__(
+        self,
+        run: Runner,
+        inputs: Tensor,
+        sources: dict[int, Tensor] | None = None,
+        lookahead: int = 0,
+        shapes: Sequence[tuple] = (),
+    ):
+        self.run, self.inputs, self.lookahead = run, inputs, lookahead
+        self.sources, self.leaves = sources or {}, {}
+        dtype = run.dtype or torch.get_default_dtype()
+        if inputs.is_floating_point():
+            leaf = inputs.detach().to(run.dtype or inputs.dtype).clone().requires_grad_()
+            self.leaves = {-1: leaf}
+            self.output = run(leaf, with_grad=True)
+        else:
+            self.leaves = {
+                number: torch.zeros(shapes[number], dtype=dtype, device=inputs.device)
+                for number in self.sources
+            }
+            if not self.leaves:
+                raise CannotRunError("no lookup of the token ids was found to start from")
+            for leaf in self.leaves.values():
+                leaf.requires_grad_()
+            self.output = run(inputs, with_grad=True, mode=Lookups(run.tables, self.leaves))
+        if not self.output.requires_grad:
+            raise CannotRunError("no gradient reaches the inputs (detached, discrete or no_grad)")
+
+    def row(self, position: int, direction: Tensor) -> Tensor:
+        """Measure how strongly one output position hangs on every input position.
+
+        Parameters
+        ----------
+        position : int
+            The output.
+        direction : Tensor, shape of the output
+            Weights of the output's components; random, so that nothing cancels.
+
+        Returns
+        -------
+        Tensor, float64, shape (length,)
+            The largest gradient at each input position; NaN where it is not a number.
+
+        Examples
+        --------
+        >>> with Runner(torch.nn.Identity(), batch=1, length=2) as run:
+        ...     Paths(run, torch.zeros(1, 2, 1)).row(1, torch.ones(1, 2, 1)).tolist()
+        [0.0, 1.0]
+        """
+        length = self.inputs.shape[1]
+        strength = torch.zeros(length, dtype=torch.float64)
+        for number, gradient in self.gradients(position, direction).items():
+            if number == -1:
+                sizes = gradient.abs().transpose(0, 1).reshape(length, -1).amax(dim=1)
+                strength = torch.maximum(strength, sizes.double().cpu())
+                continue
+            source = self.sources[number].flatten()
+            sizes = gradient.abs().reshape(source.numel(), -1).amax(dim=1).double().cpu()
+            reads = source >= 0
+            strength.scatter_reduce_(0, source[reads], sizes[reads], "amax")
+        return strength
+
+    def gradients(self, position: int, direction: Tensor) -> dict[int, Tensor]:
+        """Take the gradient of one output position with respect to every leaf.
+
+        Parameters
+        ----------
+        position, direction
+            As for :meth:`row`.
+
+        Returns
+        -------
+        dict of int to Tensor
+            By the leaf's number; leaves that are not reached are missing.
+
+        Examples
+        --------
+        >>> with Runner(torch.nn.Identity(), batch=1, length=2) as run:
+        ...     list(Paths(run, torch.zeros(1, 2, 1)).gradients(0, torch.ones(1, 2, 1)))
+        [-1]
+        """
+        chosen = torch.zeros_like(self.output)
+        chosen[:, position] = direction[:, position].to(chosen)
+        self.run.backwards += 1
+        try:
+            found = torch.autograd.grad(
+                self.output,
+                list(self.leaves.values()),
+                chosen,
+                retain_graph=True,
+                allow_unused=True,
+            )
+        except Exception as error:  # a part of a stranger's model without a backward pass
+            message = " ".join(str(error).split())[:200]
+            raise CannotRunError(f"the backward pass failed: {message}") from error
+        return {
+            number: gradient
+            for number, gradient in zip(self.leaves, found, strict=True)
+            if gradient is not None
+        }
+
+    def moved(self, position: int, direction: Tensor, step: float) -> tuple[Tensor, float]:
+        """Move the later inputs along the gradient and run again.
+
+        Parameters
+        ----------
+        position, direction
+            As for :meth:`row`.
+        step : float
+            How far, in units of the leaves.
+
+        Returns
+        -------
+        output : Tensor, shape of the output
+            The result after the move.
+        promised : float
+            How much the gradient says that the output changes.
+
+        Examples
+        --------
+        >>> with Runner(torch.nn.Identity(), batch=1, length=2) as run:
+        ...     Paths(run, torch.zeros(1, 2, 1)).moved(0, torch.ones(1, 2, 1), 1.0)[1]
+        0.0
+        """
+        later = {
+            number: gradient * self._is_later(number, position, gradient)
+            for number, gradient in self.gradients(position, direction).items()
+        }
+        size = sum(float(gradient.double().square().sum()) for gradient in later.values()) ** 0.5
+        moves = {number: step * gradient / (size or 1.0) for number, gradient in later.items()}
+        if -1 in self.leaves:
+            shift = moves.get(-1, torch.zeros_like(self.leaves[-1]))
+            return self.run(self.leaves[-1].detach() + shift), step * size
+        return self.run(self.inputs, mode=Lookups(self.run.tables, moves)), step * size
+
+    def _is_later(self, number: int, position: int, gradient: Tensor) -> Tensor:
+        if number == -1:
+            later = torch.arange(self.inputs.shape[1]) > position + self.lookahead
+            later = later.reshape(1, -1, *[1] * (gradient.ndim - 2))
+        else:
+            later = self.sources[number] > position + self.lookahead
+            later = later.reshape(*later.shape, *[1] * (gradient.ndim - later.ndim))
+        return later.to(gradient)

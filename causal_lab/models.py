@@ -1,0 +1,717 @@
+"""GPT and BERT: one block, one boolean apart.
+
+Both look tokens up, add their positions, pass them through the same blocks and ask the token
+table which token fits. Only two things differ: ``causal``, which says whether a position may
+see later ones, and the question that the loss asks of the output.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from causal_lab.attention import MultiHeadAttention
+from causal_lab.checks import check_boolean, check_size, check_tensor, describe
+from causal_lab.hf_weights import Weights, load_bert_block, load_gpt_block
+from causal_lab.masks import generate_causal_mask
+
+
+class Block(nn.Module):
+    """Let the tokens look at each other, then let each one think by itself.
+
+    Parameters
+    ----------
+    d_model : int
+        Size of a token's vector; a multiple of ``num_heads``.
+    num_heads : int
+        Heads, at least 1.
+    mlp_size : int, optional
+        Width of the feed-forward layer; 4 · ``d_model`` if not given.
+    dropout : float, default 0.0
+        Share dropped in training from the weights and from both branches.
+    norm_first : bool, default True
+        Normalise what goes into a branch (pre-norm, as GPT-2 does). False normalises what
+        comes out of the sum (post-norm, as the first BERT did).
+    activation : {"tanh", "none"}, default "tanh"
+        How GELU is computed: GPT-2's approximation, or exactly, as BERT does.
+    epsilon : float, default 1e-5
+        Of the layer norms.
+
+    Raises
+    ------
+    ValueError
+        If ``num_heads`` does not divide ``d_model``, or a number is out of range.
+
+    Notes
+    -----
+    Source: Radford et al., "Language models are unsupervised multitask learners", 2019;
+    Devlin et al., "BERT", 2018; the paper, §6.
+
+    Examples
+    --------
+    >>> Block(d_model=8, num_heads=2)(torch.zeros(1, 3, 8)).shape
+    torch.Size([1, 3, 8])
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        *,
+        mlp_size: int | None = None,
+        dropout: float = 0.0,
+        norm_first: bool = True,
+        activation: str = "tanh",
+        epsilon: float = 1e-5,
+    ):
+        super().__init__()
+        self.norm_first = norm_first
+        self.attention_norm = nn.LayerNorm(d_model, eps=epsilon)
+        self.attention = MultiHeadAttention(d_model, num_heads, dropout=dropout)
+        self.mlp_norm = nn.LayerNorm(d_model, eps=epsilon)
+        mlp_size = 4 * d_model if mlp_size is None else check_size("mlp_size", mlp_size)
+        self.mlp = nn.Sequential(
+            nn.Linear(d_model, mlp_size),
+            nn.GELU(approximate=activation),
+            nn.Linear(mlp_size, d_model),
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, blocked: Tensor | None = None) -> Tensor:
+        """Pass the tokens through.
+
+        Parameters
+        ----------
+        x : Tensor, floating, shape (batch, length, d_model)
+            One vector per token.
+        blocked : Tensor, bool, broadcastable to (batch, head, query, key), optional
+            True where the query may not look.
+
+        Returns
+        -------
+        Tensor, shape (batch, length, d_model)
+            One vector per token.
+
+        Raises
+        ------
+        ValueError
+            If ``x`` or ``blocked`` does not fit.
+
+        Examples
+        --------
+        >>> block = Block(d_model=8, num_heads=2)
+        >>> block(torch.zeros(1, 3, 8), generate_causal_mask(3)).shape
+        torch.Size([1, 3, 8])
+        """
+        if self.norm_first:
+            x = x + self._look(self.attention_norm(x), blocked)
+            return x + self.dropout(self.mlp(self.mlp_norm(x)))
+        x = self.attention_norm(x + self._look(x, blocked))
+        return self.mlp_norm(x + self.dropout(self.mlp(x)))
+
+    def _look(self, x: Tensor, blocked: Tensor | None) -> Tensor:
+        return self.dropout(self.attention(x, blocked=blocked, need_weights=False)[0])
+
+
+class Transformer(nn.Module):
+    """Token table, positions, blocks, and the token table again as the head.
+
+    Parameters
+    ----------
+    vocabulary_size : int
+        Tokens, at least 1.
+    max_length : int
+        Positions that have a vector.
+    d_model : int, default 64
+        Size of a token's vector; a multiple of ``num_heads``.
+    num_heads : int, default 4
+        Heads of each block.
+    num_layers : int, default 2
+        Blocks.
+    causal : bool
+        Whether later positions are blocked: the one boolean.
+    mlp_size, dropout, norm_first, activation, epsilon
+        As for :class:`Block`.
+    token_types : int, default 0
+        Kinds of segment that have a vector (two in the first BERT).
+    generator : torch.Generator, optional
+        Draws the first weights, on the CPU; PyTorch's own if not given.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+
+    Examples
+    --------
+    >>> model = Transformer(10, 8, d_model=8, num_heads=2, causal=True)
+    >>> model(torch.zeros(2, 5, dtype=torch.long)).shape
+    torch.Size([2, 5, 10])
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        max_length: int,
+        *,
+        d_model: int = 64,
+        num_heads: int = 4,
+        num_layers: int = 2,
+        causal: bool,
+        mlp_size: int | None = None,
+        dropout: float = 0.0,
+        norm_first: bool = True,
+        activation: str = "tanh",
+        epsilon: float = 1e-5,
+        token_types: int = 0,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        if not isinstance(causal, bool):
+            raise ValueError(f"causal must be True or False, got {causal!r}")
+        self.causal = causal
+        num_layers = check_size("num_layers", num_layers)
+        self.token_embedding = nn.Embedding(check_size("vocabulary_size", vocabulary_size), d_model)
+        self.position_embedding = nn.Embedding(check_size("max_length", max_length), d_model)
+        if check_size("token_types", token_types, minimum=0):
+            self.type_embedding = nn.Embedding(token_types, d_model)
+        # Normalised before every branch, the sum needs it once more at the end; normalised
+        # after every branch, at the start.
+        self.embedding_norm = nn.Identity() if norm_first else nn.LayerNorm(d_model, eps=epsilon)
+        self.final_norm = nn.LayerNorm(d_model, eps=epsilon) if norm_first else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(
+            Block(
+                d_model,
+                num_heads,
+                mlp_size=mlp_size,
+                dropout=dropout,
+                norm_first=norm_first,
+                activation=activation,
+                epsilon=epsilon,
+            )
+            for _ in range(num_layers)
+        )
+        self._draw_weights(generator)
+
+    def _draw_weights(self, generator: torch.Generator | None) -> None:
+        """Draw the first weights so that small models learn in seconds."""
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if name.endswith("position_embedding.weight"):
+                    parameter.copy_(0.15 * _waves(*parameter.shape))
+                elif parameter.ndim == 2:
+                    # What is added to the residual sum is smaller, the more blocks add to it.
+                    adds = name.endswith(("output_projection.weight", "mlp.2.weight"))
+                    depth = math.sqrt(2 * len(self.blocks)) if adds else 1.0
+                    spread = 0.1 if "embedding" in name else 1 / math.sqrt(parameter.shape[1])
+                    parameter.normal_(0.0, spread / depth, generator=generator)
+                elif name.endswith("bias"):
+                    parameter.zero_()
+
+    @property
+    def max_length(self) -> int:
+        """The longest sequence that the model can read."""
+        return self.position_embedding.num_embeddings
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers are learned; the token table counts once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def forward(
+        self,
+        ids: Tensor,
+        *,
+        padding: Tensor | None = None,
+        positions: Tensor | None = None,
+        token_types: Tensor | None = None,
+    ) -> Tensor:
+        """Score every token of the vocabulary at every position.
+
+        Parameters
+        ----------
+        ids : Tensor, integer, shape (batch, length)
+            Token ids.
+        padding : Tensor, bool, shape (batch, length), optional
+            True on padding, which nobody sees.
+        positions : Tensor, integer, shape (batch, length), optional
+            Counted over the real tokens if not given, so that padding on the left moves nothing.
+        token_types : Tensor, integer, shape (batch, length), optional
+            The segment of each token; 0 if not given.
+
+        Returns
+        -------
+        Tensor, shape (batch, length, vocabulary)
+            Logits.
+
+        Raises
+        ------
+        ValueError
+            If the ids are no such tensor, out of range or too many, or ``padding`` does not fit.
+
+        Examples
+        --------
+        >>> model = GPT(10, 8, d_model=8, num_heads=2)
+        >>> model(torch.zeros(2, 5, dtype=torch.long)).shape
+        torch.Size([2, 5, 10])
+        """
+        return self.head(self.hidden_states(ids, padding, positions, token_types))
+
+    def hidden_states(
+        self,
+        ids: Tensor,
+        padding: Tensor | None = None,
+        positions: Tensor | None = None,
+        token_types: Tensor | None = None,
+    ) -> Tensor:
+        """Read the tokens; give one vector per position, before the head.
+
+        Parameters
+        ----------
+        ids, padding, positions, token_types
+            As for :meth:`forward`.
+
+        Returns
+        -------
+        Tensor, shape (batch, length, d_model)
+            What the model makes of each position.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`forward` does.
+
+        Examples
+        --------
+        >>> model = BERT(10, 8, d_model=8, num_heads=2)
+        >>> model.hidden_states(torch.zeros(2, 5, dtype=torch.long)).shape
+        torch.Size([2, 5, 8])
+        """
+        self._check_ids(ids, padding)
+        if positions is None:
+            positions = _count_positions(ids, padding)
+        x = self.token_embedding(ids) + self.position_embedding(positions)
+        if hasattr(self, "type_embedding"):
+            x = x + self.type_embedding(
+                torch.zeros_like(ids) if token_types is None else token_types
+            )
+        x = self.dropout(self.embedding_norm(x))
+        blocked = self.blocked(ids.shape[1], padding, ids.device)
+        for block in self.blocks:
+            x = block(x, blocked)
+        return self.final_norm(x)
+
+    def blocked(
+        self,
+        length: int,
+        padding: Tensor | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor | None:
+        """Give the mask that every block uses: here GPT and BERT part.
+
+        Parameters
+        ----------
+        length : int
+            Tokens.
+        padding : Tensor, bool, shape (batch, length), optional
+            True on padding.
+        device : torch.device or str, optional
+            Where the mask is made.
+
+        Returns
+        -------
+        Tensor, bool, broadcastable to (batch, head, query, key), or None
+            True where the query may not look.
+
+        Raises
+        ------
+        ValueError
+            If ``length`` is not positive.
+
+        Examples
+        --------
+        >>> GPT(10, 8, d_model=8, num_heads=2).blocked(2).tolist()
+        [[False, True], [False, False]]
+        >>> BERT(10, 8, d_model=8, num_heads=2).blocked(2) is None
+        True
+        """
+        blocked = generate_causal_mask(length, device) if self.causal else None
+        if padding is None:
+            return blocked
+        padding = padding[:, None, None, :]  # (batch, head, query, key)
+        return padding if blocked is None else blocked | padding
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Ask the token table which token fits each vector.
+
+        Parameters
+        ----------
+        hidden : Tensor, shape (batch, length, d_model)
+            From :meth:`hidden_states`.
+
+        Returns
+        -------
+        Tensor, shape (batch, length, vocabulary)
+            Logits.
+
+        Examples
+        --------
+        >>> GPT(10, 8, d_model=8, num_heads=2).head(torch.zeros(1, 1, 8)).shape
+        torch.Size([1, 1, 10])
+        """
+        return F.linear(hidden, self.token_embedding.weight)
+
+    def _check_ids(self, ids: Tensor, padding: Tensor | None) -> None:
+        check_tensor("ids", ids)
+        if ids.ndim != 2 or 0 in ids.shape or ids.dtype not in (torch.int64, torch.int32):
+            raise ValueError(
+                f"ids must be integers of shape (batch, length), got {describe(ids)} of shape "
+                f"{tuple(ids.shape)}; one sequence becomes a batch with .unsqueeze(0)"
+            )
+        if ids.shape[1] > self.max_length:
+            raise ValueError(
+                f"{ids.shape[1]} tokens are more than max_length={self.max_length}; cut the "
+                "sequence or build the model with a larger max_length"
+            )
+        vocabulary_size = self.token_embedding.num_embeddings
+        if not torch.compiler.is_compiling() and (ids.min() < 0 or ids.max() >= vocabulary_size):
+            raise ValueError(f"ids must lie between 0 and {vocabulary_size - 1}")
+        if padding is not None and check_boolean("padding", padding).shape != ids.shape:
+            raise ValueError(
+                f"padding must have the shape of ids, {tuple(ids.shape)}, got "
+                f"{tuple(padding.shape)}"
+            )
+
+
+class GPT(Transformer):
+    """Read from left to right, and guess the next token at every position.
+
+    Parameters
+    ----------
+    vocabulary_size, max_length
+        As for :class:`Transformer`.
+    causal : bool, default True
+        False takes the mask away and leaves all else as it is: the tempting mistake.
+    **options
+        As for :class:`Transformer`.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+
+    Notes
+    -----
+    Source: the paper, §6.1; Radford et al., 2019.
+
+    Examples
+    --------
+    >>> model = GPT(10, 8, d_model=8, num_heads=2)
+    >>> ids = torch.zeros(2, 5, dtype=torch.long)
+    >>> model(ids).shape, model.loss(ids).shape
+    (torch.Size([2, 5, 10]), torch.Size([]))
+    """
+
+    def __init__(self, vocabulary_size: int, max_length: int, *, causal: bool = True, **options):
+        super().__init__(vocabulary_size, max_length, causal=causal, **options)
+
+    def loss(self, ids: Tensor) -> Tensor:
+        """Ask every position for the next token: one pass, length − 1 questions.
+
+        Parameters
+        ----------
+        ids : Tensor, integer, shape (batch, length)
+            At least two tokens.
+
+        Returns
+        -------
+        Tensor, shape ()
+            Mean cross-entropy in nats per token.
+
+        Raises
+        ------
+        ValueError
+            If there is no next token to ask for.
+
+        Examples
+        --------
+        >>> model = GPT(10, 8, d_model=8, num_heads=2)
+        >>> model.loss(torch.zeros(2, 5, dtype=torch.long)).item() > 0
+        True
+        """
+        if ids.shape[-1] < 2:
+            raise ValueError("the next-token loss needs at least two tokens per sequence")
+        logits = self(ids)[:, :-1]
+        return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten().long())
+
+    @classmethod
+    def from_hf_state_dict(cls, state_dict: Mapping[str, Tensor], num_heads: int) -> "GPT":
+        """Take over the weights of a GPT-2 of Hugging Face's ``transformers``.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to Tensor
+            Of a ``GPT2Model`` or ``GPT2LMHeadModel`` with the default activation.
+        num_heads : int
+            Which the weights do not tell.
+
+        Returns
+        -------
+        GPT
+            The same function, in eval mode, with weights of its own.
+
+        Raises
+        ------
+        ValueError
+            If a weight is missing, left over or of another shape.
+
+        Examples
+        --------
+        >>> GPT.from_hf_state_dict({}, num_heads=12)
+        Traceback (most recent call last):
+        ValueError: this is no GPT-2: wte.weight is missing
+        """
+        weights = Weights(state_dict, "GPT-2", "transformer.")
+        tokens, positions = weights.take("wte.weight"), weights.take("wpe.weight")
+        layers = weights.count(r"h\.(\d+)\.")
+        model = cls(
+            len(tokens),
+            len(positions),
+            d_model=tokens.shape[1],
+            num_heads=num_heads,
+            num_layers=layers,
+            mlp_size=weights.look("h.0.mlp.c_fc.weight").shape[1],
+        )
+        with torch.no_grad():
+            model.token_embedding.weight.copy_(tokens)
+            model.position_embedding.weight.copy_(positions)
+            for number, block in enumerate(model.blocks):
+                load_gpt_block(weights, f"h.{number}.", block)
+            weights.into(model.final_norm, "ln_f.")
+        weights.drop(r"lm_head\.weight", r"h\.\d+\.attn\.(masked_)?bias")
+        weights.check_all_taken()
+        return model.eval()
+
+
+class BERT(Transformer):
+    """Read the whole sequence at once, and guess the tokens that were hidden.
+
+    Parameters
+    ----------
+    vocabulary_size, max_length
+        As for :class:`Transformer`.
+    mask_id : int, default 0
+        The token that stands where one is hidden.
+    causal : bool, default False
+        As for :class:`Transformer`.
+    head_transform : bool, default False
+        One more layer and a bias before the head, as in the first BERT. Without it, a GPT and
+        a BERT of the same size have the same parameters.
+    **options
+        As for :class:`Transformer`.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+
+    Notes
+    -----
+    Source: the paper, §6.2; Devlin et al., "BERT", 2018.
+
+    Examples
+    --------
+    >>> model = BERT(10, 8, d_model=8, num_heads=2)
+    >>> model.num_parameters == GPT(10, 8, d_model=8, num_heads=2).num_parameters
+    True
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        max_length: int,
+        *,
+        mask_id: int = 0,
+        causal: bool = False,
+        head_transform: bool = False,
+        **options,
+    ):
+        super().__init__(vocabulary_size, max_length, causal=causal, **options)
+        self.mask_id = check_size("mask_id", mask_id, minimum=0)
+        if mask_id >= vocabulary_size:
+            raise ValueError(f"mask_id={mask_id} is no token; there are {vocabulary_size}")
+        if head_transform:
+            d_model, epsilon = self.token_embedding.embedding_dim, options.get("epsilon", 1e-5)
+            self.head_transform = nn.Sequential(
+                nn.Linear(d_model, d_model), nn.GELU(), nn.LayerNorm(d_model, eps=epsilon)
+            )
+            self.head_bias = nn.Parameter(torch.zeros(vocabulary_size))
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Ask the token table which token fits each vector.
+
+        Parameters
+        ----------
+        hidden : Tensor, shape (batch, length, d_model)
+            From :meth:`hidden_states`.
+
+        Returns
+        -------
+        Tensor, shape (batch, length, vocabulary)
+            Logits.
+
+        Examples
+        --------
+        >>> BERT(10, 8, d_model=8, num_heads=2).head(torch.zeros(1, 1, 8)).shape
+        torch.Size([1, 1, 10])
+        """
+        if hasattr(self, "head_transform"):
+            return super().head(self.head_transform(hidden)) + self.head_bias
+        return super().head(hidden)
+
+    def hide(self, ids: Tensor, hidden: Tensor) -> Tensor:
+        """Put the mask token where a token is to be hidden.
+
+        Parameters
+        ----------
+        ids : Tensor, integer, shape (batch, length)
+            Token ids.
+        hidden : Tensor, bool, shape (batch, length)
+            True where the model must guess.
+
+        Returns
+        -------
+        Tensor, integer, shape (batch, length)
+            A copy with ``mask_id`` in these places.
+
+        Raises
+        ------
+        ValueError
+            If ``hidden`` is not boolean or of another shape.
+
+        Examples
+        --------
+        >>> model = BERT(10, 8, d_model=8, num_heads=2)
+        >>> model.hide(torch.tensor([[5, 6]]), torch.tensor([[True, False]])).tolist()
+        [[0, 6]]
+        """
+        if check_boolean("hidden", hidden).shape != ids.shape:
+            raise ValueError(
+                f"hidden must have the shape of ids, {tuple(ids.shape)}, got {tuple(hidden.shape)}"
+            )
+        return ids.masked_fill(hidden, self.mask_id)
+
+    def loss(self, ids: Tensor, hidden: Tensor) -> Tensor:
+        """Hide some tokens and ask for them.
+
+        Parameters
+        ----------
+        ids : Tensor, integer, shape (batch, length)
+            Token ids.
+        hidden : Tensor, bool, shape (batch, length)
+            True where the model must guess; at least one.
+
+        Returns
+        -------
+        Tensor, shape ()
+            Mean cross-entropy in nats per hidden token.
+
+        Raises
+        ------
+        ValueError
+            If nothing is hidden, or ``hidden`` does not fit.
+
+        Examples
+        --------
+        >>> model = BERT(10, 8, d_model=8, num_heads=2)
+        >>> ids = torch.ones(2, 5, dtype=torch.long)
+        >>> model.loss(ids, torch.eye(2, 5).bool()).item() > 0
+        True
+        """
+        logits = self(self.hide(ids, hidden))
+        if not hidden.any():
+            raise ValueError("nothing is hidden, so there is nothing to ask for")
+        return F.cross_entropy(logits[hidden], ids[hidden].long())
+
+    @classmethod
+    def from_hf_state_dict(cls, state_dict: Mapping[str, Tensor], num_heads: int) -> "BERT":
+        """Take over the weights of a BERT of Hugging Face's ``transformers``.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to Tensor
+            Of a ``BertModel`` or ``BertForMaskedLM`` with the default activation and norms.
+        num_heads : int
+            Which the weights do not tell.
+
+        Returns
+        -------
+        BERT
+            The same function, in eval mode, with weights of its own: post-norm, exact GELU,
+            token types, and the transform before the head if there is one.
+
+        Raises
+        ------
+        ValueError
+            If a weight is missing, left over or of another shape.
+
+        Examples
+        --------
+        >>> BERT.from_hf_state_dict({}, num_heads=12)
+        Traceback (most recent call last):
+        ValueError: this is no BERT: embeddings.word_embeddings.weight is missing
+        """
+        weights = Weights(state_dict, "BERT", "bert.")
+        tokens = weights.take("embeddings.word_embeddings.weight")
+        positions = weights.take("embeddings.position_embeddings.weight")
+        types = weights.take("embeddings.token_type_embeddings.weight")
+        has_head = weights.has("cls.predictions.bias")
+        model = cls(
+            len(tokens),
+            len(positions),
+            d_model=tokens.shape[1],
+            num_heads=num_heads,
+            num_layers=weights.count(r"encoder\.layer\.(\d+)\."),
+            mlp_size=weights.look("encoder.layer.0.intermediate.dense.weight").shape[0],
+            token_types=len(types),
+            head_transform=has_head,
+            norm_first=False,
+            activation="none",
+            epsilon=1e-12,
+        )
+        with torch.no_grad():
+            model.token_embedding.weight.copy_(tokens)
+            model.position_embedding.weight.copy_(positions)
+            model.type_embedding.weight.copy_(types)
+            weights.into(model.embedding_norm, "embeddings.LayerNorm.")
+            for number, block in enumerate(model.blocks):
+                load_bert_block(weights, f"encoder.layer.{number}.", block)
+            if has_head:
+                weights.into(model.head_transform[0], "cls.predictions.transform.dense.")
+                weights.into(model.head_transform[2], "cls.predictions.transform.LayerNorm.")
+                model.head_bias.copy_(weights.take("cls.predictions.bias"))
+        weights.drop(
+            r"pooler\..*",
+            r"embeddings\.position_ids",
+            r"cls\.predictions\.decoder\..*",
+            r"cls\.seq_.*",
+        )
+        weights.check_all_taken()
+        return model.eval()
+
+
+def _count_positions(ids: Tensor, padding: Tensor | None) -> Tensor:
+    """Count the real tokens from 0; padding before them gets 0 too, which nobody sees."""
+    if padding is None:
+        return torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
+    return ((~padding).cumsum(dim=1) - 1).clamp_min(0)
+
+
+def _waves(length: int, dim: int) -> Tensor:
+    """Start positions as waves of many lengths, so that "one before" is easy to find."""
+    speed = torch.exp(-math.log(100.0) * torch.arange((dim + 1) // 2) / ((dim + 1) // 2))
+    angle = torch.arange(length)[:, None] * speed
+    return torch.cat([angle.sin(), angle.cos()], dim=1)[:, :dim]
