@@ -9,6 +9,7 @@ floor   module              what it answers
 4       ``exercises``       Is my answer right, and if not, what did I mix up?
 3       ``causality``       Does output t depend on an input after t?
 3       ``training``        How does a model learn from a text, step by step?
+3       ``measuring``       How well does a model write, guess and fill in?
 2       ``models``          How do GPT and BERT differ by one boolean?
 2       ``plots``           What does this mask, score or weight matrix look like?
 2       ``canvas``          How does a heatmap repaint in a few milliseconds?

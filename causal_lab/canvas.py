@@ -199,6 +199,8 @@ class HeatPanel:
         Whether the scale of the weights stands beside it.
     words : bool, default True
         Whether there is room for words below, not only for numbers.
+    names : (str, str, str), optional
+        What the rows, the columns and the colours are; queries, keys and weights if not given.
 
     Examples
     --------
@@ -206,12 +208,19 @@ class HeatPanel:
     280
     """
 
-    def __init__(self, side: int = 384, *, colour_bar: bool = True, words: bool = True):
-        self.side = side
+    def __init__(
+        self,
+        side: int = 384,
+        *,
+        colour_bar: bool = True,
+        words: bool = True,
+        names: tuple[str, str, str] = ("query (looks)", "key (is looked at)", "weight"),
+    ):
+        self.side, self.names = side, names
         self.width = _LEFT + side + (_COLOUR_BAR if colour_bar else 12)
         self.height = side + (_BELOW_WORDS if words else _BELOW_NUMBERS)
         self.background = np.full((self.height, self.width), WHITE, dtype=np.uint8)
-        _write(self.background, "query (looks)", 12, side // 2, turned=True)
+        _write(self.background, names[0], 12, side // 2, turned=True)
         if colour_bar:
             self._draw_colour_bar()
         rows, columns = np.ogrid[:side, :side]
@@ -225,7 +234,7 @@ class HeatPanel:
             y = round((1 - weight**0.5) * (self.side - 1))
             y = min(max(y, 6), self.side - 7)
             _write(self.background, f"{weight:g}", x + 16, y, align="left")
-        _write(self.background, "weight", x + 60, self.side // 2, turned=True)
+        _write(self.background, self.names[2], x + 60, self.side // 2, turned=True)
 
     def edges(self, length: int) -> np.ndarray:
         """Say at which pixel each cell begins.
@@ -291,7 +300,7 @@ class HeatPanel:
             area[:, self.edges(shape[1])[1:-1]] = WHITE
         target[: self.side, _LEFT : _LEFT + self.side] = area
         self._label(target, shape, cells)
-        _name_axis(target, "key (is looked at)", _LEFT + self.side // 2, self.side, cells.labels)
+        _name_axis(target, self.names[1], _LEFT + self.side // 2, self.side, cells.labels)
 
     def _inner_frame(self, shape: tuple[int, int]) -> np.ndarray | None:
         """Mark the pixels within three of their cell's border, for cells that have room."""

@@ -134,15 +134,69 @@ class Weights:
         (0.0, 1.0)
         """
         weight = self.take(prefix + "weight")
-        self._copy(module.weight, weight.T if transposed else weight, prefix + "weight")
-        self._copy(module.bias, self.take(prefix + "bias"), prefix + "bias")
+        self.copy(module.weight, weight.T if transposed else weight, prefix + "weight")
+        self.copy(module.bias, self.take(prefix + "bias"), prefix + "bias")
 
-    def _copy(self, parameter: Tensor, value: Tensor, name: str) -> None:
+    def copy(self, parameter: Tensor, value: Tensor, name: str) -> None:
+        """Copy one weight if it has the right shape.
+
+        Parameters
+        ----------
+        parameter : Tensor
+            Where it goes.
+        value : Tensor
+            What came.
+        name : str
+            What it is called, for the error message.
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ.
+
+        Examples
+        --------
+        >>> import torch
+        >>> Weights({}, "BERT", "").copy(torch.zeros(2), torch.zeros(1), "x")
+        Traceback (most recent call last):
+        ValueError: this is no BERT of this size: x should have shape (2,), got (1,)
+        """
         if parameter.shape != value.shape:
             raise ValueError(
-                f"{name} should have shape {tuple(parameter.shape)}, got {tuple(value.shape)}"
+                f"this is no {self.kind} of this size: {name} should have shape "
+                f"{tuple(parameter.shape)}, got {tuple(value.shape)}"
             )
         parameter.copy_(value)
+
+    def drop_tied(self, name: str, other: Tensor) -> None:
+        """Leave out a weight that is the same as another, if it is there.
+
+        Parameters
+        ----------
+        name : str
+            Which.
+        other : Tensor
+            What it must be equal to.
+
+        Raises
+        ------
+        ValueError
+            If it differs: then it would be lost.
+
+        Examples
+        --------
+        >>> import torch
+        >>> Weights({"x": torch.zeros(1)}, "BERT", "").drop_tied("x", torch.ones(1))
+        Traceback (most recent call last):
+        ValueError: x is not tied to its table; only models with a tied head can be taken over
+        """
+        weight = self.left.pop(name, None)
+        if weight is not None and (
+            weight.shape != other.shape or not bool((weight == other).all())
+        ):
+            raise ValueError(
+                f"{name} is not tied to its table; only models with a tied head can be taken over"
+            )
 
     def count(self, pattern: str) -> int:
         r"""Count the layers, whose number the pattern's first group finds.
@@ -227,13 +281,14 @@ def load_gpt_block(weights: Weights, prefix: str, block: nn.Module) -> None:
     AttributeError: 'ModuleDict' object has no attribute 'attention_norm'
     """
     weights.into(block.attention_norm, prefix + "ln_1.")
-    packed = weights.take(prefix + "attn.c_attn.weight").T.chunk(3)  # query, key, value
-    biases = weights.take(prefix + "attn.c_attn.bias").chunk(3)
     attention = block.attention
     projections = attention.query_projection, attention.key_projection, attention.value_projection
-    for projection, weight, bias in zip(projections, packed, biases, strict=True):
-        projection.weight.copy_(weight)
-        projection.bias.copy_(bias)
+    names = [prefix + "attn.c_attn." + kind for kind in ("weight", "bias")]
+    packed = weights.take(names[0]).T.chunk(3)  # query, key, value
+    biases = weights.take(names[1]).chunk(3)
+    for projection, weight, bias in zip(projections, packed, biases, strict=False):
+        weights.copy(projection.weight, weight, names[0])
+        weights.copy(projection.bias, bias, names[1])
     weights.into(attention.output_projection, prefix + "attn.c_proj.", transposed=True)
     weights.into(block.mlp_norm, prefix + "ln_2.")
     weights.into(block.mlp[0], prefix + "mlp.c_fc.", transposed=True)

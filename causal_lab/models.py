@@ -67,6 +67,9 @@ class Block(nn.Module):
         epsilon: float = 1e-5,
     ):
         super().__init__()
+        d_model = check_size("d_model", d_model)
+        if activation not in ("tanh", "none"):
+            raise ValueError(f'activation must be "tanh" or "none", got {activation!r}')
         self.norm_first = norm_first
         self.attention_norm = nn.LayerNorm(d_model, eps=epsilon)
         self.attention = MultiHeadAttention(d_model, num_heads, dropout=dropout)
@@ -172,7 +175,8 @@ class Transformer(nn.Module):
         if not isinstance(causal, bool):
             raise ValueError(f"causal must be True or False, got {causal!r}")
         self.causal = causal
-        num_layers = check_size("num_layers", num_layers)
+        came = torch.get_rng_state()
+        num_layers, d_model = check_size("num_layers", num_layers), check_size("d_model", d_model)
         self.token_embedding = nn.Embedding(check_size("vocabulary_size", vocabulary_size), d_model)
         self.position_embedding = nn.Embedding(check_size("max_length", max_length), d_model)
         if check_size("token_types", token_types, minimum=0):
@@ -194,22 +198,28 @@ class Transformer(nn.Module):
             )
             for _ in range(num_layers)
         )
+        self._add_head(d_model, epsilon)
+        if generator is not None:  # PyTorch's layers have drawn weights of their own, in vain
+            torch.set_rng_state(came)
         self._draw_weights(generator)
 
+    def _add_head(self, d_model: int, epsilon: float) -> None:
+        """Add what a head needs besides the token table: nothing, unless a model says so."""
+
+    @torch.no_grad()
     def _draw_weights(self, generator: torch.Generator | None) -> None:
         """Draw the first weights so that small models learn in seconds."""
-        with torch.no_grad():
-            for name, parameter in self.named_parameters():
-                if name.endswith("position_embedding.weight"):
-                    parameter.copy_(0.15 * _waves(*parameter.shape))
-                elif parameter.ndim == 2:
-                    # What is added to the residual sum is smaller, the more blocks add to it.
-                    adds = name.endswith(("output_projection.weight", "mlp.2.weight"))
-                    depth = math.sqrt(2 * len(self.blocks)) if adds else 1.0
-                    spread = 0.1 if "embedding" in name else 1 / math.sqrt(parameter.shape[1])
-                    parameter.normal_(0.0, spread / depth, generator=generator)
-                elif name.endswith("bias"):
-                    parameter.zero_()
+        for name, parameter in self.named_parameters():
+            if name.endswith("position_embedding.weight"):
+                parameter.copy_(0.15 * _waves(*parameter.shape))
+            elif parameter.ndim == 2:
+                # What is added to the residual sum is smaller, the more blocks add to it.
+                adds = name.endswith(("output_projection.weight", "mlp.2.weight"))
+                depth = math.sqrt(2 * len(self.blocks)) if adds else 1.0
+                spread = 0.1 if "embedding" in name else 1 / math.sqrt(parameter.shape[1])
+                parameter.normal_(0.0, spread / depth, generator=generator)
+            elif name.endswith("bias"):
+                parameter.zero_()
 
     @property
     def max_length(self) -> int:
@@ -338,6 +348,7 @@ class Transformer(nn.Module):
         >>> BERT(10, 8, d_model=8, num_heads=2).blocked(2) is None
         True
         """
+        length = check_size("length", length)
         blocked = generate_causal_mask(length, device) if self.causal else None
         if padding is None:
             return blocked
@@ -442,7 +453,7 @@ class GPT(Transformer):
         >>> model.loss(torch.zeros(2, 5, dtype=torch.long)).item() > 0
         True
         """
-        if ids.shape[-1] < 2:
+        if check_tensor("ids", ids).shape[-1] < 2:
             raise ValueError("the next-token loss needs at least two tokens per sequence")
         logits = self(ids)[:, :-1]
         return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten().long())
@@ -486,12 +497,13 @@ class GPT(Transformer):
             mlp_size=weights.look("h.0.mlp.c_fc.weight").shape[1],
         )
         with torch.no_grad():
-            model.token_embedding.weight.copy_(tokens)
-            model.position_embedding.weight.copy_(positions)
+            weights.copy(model.token_embedding.weight, tokens, "wte.weight")
+            weights.copy(model.position_embedding.weight, positions, "wpe.weight")
             for number, block in enumerate(model.blocks):
                 load_gpt_block(weights, f"h.{number}.", block)
             weights.into(model.final_norm, "ln_f.")
-        weights.drop(r"lm_head\.weight", r"h\.\d+\.attn\.(masked_)?bias")
+        weights.drop_tied("lm_head.weight", tokens)
+        weights.drop(r"h\.\d+\.attn\.(masked_)?bias")
         weights.check_all_taken()
         return model.eval()
 
@@ -539,16 +551,18 @@ class BERT(Transformer):
         head_transform: bool = False,
         **options,
     ):
+        self.has_transform = head_transform
         super().__init__(vocabulary_size, max_length, causal=causal, **options)
         self.mask_id = check_size("mask_id", mask_id, minimum=0)
         if mask_id >= vocabulary_size:
             raise ValueError(f"mask_id={mask_id} is no token; there are {vocabulary_size}")
-        if head_transform:
-            d_model, epsilon = self.token_embedding.embedding_dim, options.get("epsilon", 1e-5)
+
+    def _add_head(self, d_model: int, epsilon: float) -> None:
+        if self.has_transform:
             self.head_transform = nn.Sequential(
                 nn.Linear(d_model, d_model), nn.GELU(), nn.LayerNorm(d_model, eps=epsilon)
             )
-            self.head_bias = nn.Parameter(torch.zeros(vocabulary_size))
+            self.head_bias = nn.Parameter(torch.zeros(self.token_embedding.num_embeddings))
 
     def head(self, hidden: Tensor) -> Tensor:
         """Ask the token table which token fits each vector.
@@ -568,7 +582,7 @@ class BERT(Transformer):
         >>> BERT(10, 8, d_model=8, num_heads=2).head(torch.zeros(1, 1, 8)).shape
         torch.Size([1, 1, 10])
         """
-        if hasattr(self, "head_transform"):
+        if self.has_transform:
             return super().head(self.head_transform(hidden)) + self.head_bias
         return super().head(hidden)
 
@@ -598,7 +612,7 @@ class BERT(Transformer):
         >>> model.hide(torch.tensor([[5, 6]]), torch.tensor([[True, False]])).tolist()
         [[0, 6]]
         """
-        if check_boolean("hidden", hidden).shape != ids.shape:
+        if check_boolean("hidden", hidden).shape != check_tensor("ids", ids).shape:
             raise ValueError(
                 f"hidden must have the shape of ids, {tuple(ids.shape)}, got {tuple(hidden.shape)}"
             )
@@ -631,9 +645,10 @@ class BERT(Transformer):
         >>> model.loss(ids, torch.eye(2, 5).bool()).item() > 0
         True
         """
-        logits = self(self.hide(ids, hidden))
+        asked = self.hide(ids, hidden)
         if not hidden.any():
             raise ValueError("nothing is hidden, so there is nothing to ask for")
+        logits = self(asked)
         return F.cross_entropy(logits[hidden], ids[hidden].long())
 
     @classmethod
@@ -683,16 +698,19 @@ class BERT(Transformer):
             epsilon=1e-12,
         )
         with torch.no_grad():
-            model.token_embedding.weight.copy_(tokens)
-            model.position_embedding.weight.copy_(positions)
-            model.type_embedding.weight.copy_(types)
+            embeddings = "embeddings.{}_embeddings.weight"
+            weights.copy(model.token_embedding.weight, tokens, embeddings.format("word"))
+            weights.copy(model.position_embedding.weight, positions, embeddings.format("position"))
+            weights.copy(model.type_embedding.weight, types, embeddings.format("token_type"))
             weights.into(model.embedding_norm, "embeddings.LayerNorm.")
             for number, block in enumerate(model.blocks):
                 load_bert_block(weights, f"encoder.layer.{number}.", block)
             if has_head:
                 weights.into(model.head_transform[0], "cls.predictions.transform.dense.")
                 weights.into(model.head_transform[2], "cls.predictions.transform.LayerNorm.")
-                model.head_bias.copy_(weights.take("cls.predictions.bias"))
+                bias = weights.take("cls.predictions.bias")
+                weights.copy(model.head_bias, bias, "cls.predictions.bias")
+                weights.drop_tied("cls.predictions.decoder.bias", bias)
         weights.drop(
             r"pooler\..*",
             r"embeddings\.position_ids",

@@ -112,8 +112,10 @@ def train(
     if not batches:
         raise ValueError("there are no batches to train on; give at least one")
     optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate)
+    # Below ten steps a tenth of them is less than one, which the schedule cannot divide by.
+    rise = max(0.1, 2 / (len(batches) + 1))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, learning_rate, total_steps=len(batches) + 1, pct_start=0.1
+        optimiser, learning_rate, total_steps=len(batches) + 1, pct_start=min(rise, 1.0)
     )
     history = History()
     model.train()
@@ -209,7 +211,7 @@ def hide_some(batches: Iterable[Tensor], share: float, *, seed: int) -> list[tup
     generator = torch.Generator().manual_seed(seed)
     pairs = []
     for ids in batches:
-        order = torch.rand(ids.shape, generator=generator).argsort(dim=1).argsort(dim=1)
+        order = torch.rand(ids.shape, generator=generator).argsort(dim=1)
         hidden = order < max(1, round(share * ids.shape[1]))
         pairs.append((ids, hidden.to(ids.device)))
     return pairs
@@ -226,6 +228,9 @@ def _with_bar(batches: list) -> Iterator:
         yield from tqdm(batches, leave=False)
         return
     bar = notebook_tqdm(batches, display=False)
+    if not hasattr(bar, "container"):  # switched off by TQDM_DISABLE
+        yield from batches
+        return
     # A bar's own text holds times, which no saved output can repeat.
     view = {"version_major": 2, "version_minor": 0, "model_id": bar.container.model_id}
     text = f"{len(batches)} training steps"

@@ -33,6 +33,7 @@ FLOORS = {
     "canvas": 2,
     "causality": 3,
     "training": 3,
+    "measuring": 3,
     "generation": 3,
     "widgets": 4,
     "exercises": 4,

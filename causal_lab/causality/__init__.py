@@ -5,11 +5,21 @@ cached decoder with one full pass; ``check_padding`` pads on either side.
 """
 
 from causal_lab.causality.check import check_causality
+from causal_lab.causality.decoding import (
+    CacheReport,
+    PaddingReport,
+    check_cache,
+    check_padding,
+)
 from causal_lab.causality.report import CausalityReport, Evidence, Leak
 
 __all__ = [
+    "CacheReport",
     "CausalityReport",
     "Evidence",
     "Leak",
+    "PaddingReport",
+    "check_cache",
     "check_causality",
+    "check_padding",
 ]

@@ -6,6 +6,7 @@ present picture, ``explorer.controls`` the controls by name.
 """
 
 from causal_lab.widgets.attention import AttentionExplorer
+from causal_lab.widgets.dependency import DependencyExplorer
 from causal_lab.widgets.explorer import Explorer
 from causal_lab.widgets.fill import FillExplorer
 from causal_lab.widgets.leak import LeakExplorer
@@ -14,6 +15,7 @@ from causal_lab.widgets.softmax import SoftmaxExplorer
 
 __all__ = [
     "AttentionExplorer",
+    "DependencyExplorer",
     "Explorer",
     "FillExplorer",
     "LeakExplorer",

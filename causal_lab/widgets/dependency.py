@@ -1,0 +1,158 @@
+"""Which output depends on which token, measured in a real model, as layers are stacked."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from causal_lab.canvas import Canvas, Cells, HeatPanel
+from causal_lab.masks import generate_causal_mask
+from causal_lab.models import GPT, Transformer
+from causal_lab.widgets.explorer import Explorer, choice, slider
+
+MAX_TOKENS, MAX_LAYERS = 32, 6
+CAUSAL, WINDOW, NO_MASK = "causal, as in GPT", "causal, a window of 3", "none, as in BERT"
+
+
+@dataclass(frozen=True)
+class DependencyState:
+    """What a :class:`DependencyExplorer` shows.
+
+    Parameters
+    ----------
+    moved : ndarray, float, shape (output, token) = (T, T)
+        How far each output moved when a token changed, as a share of its largest move; 0 means
+        that no bit of it changed.
+
+    Examples
+    --------
+    >>> DependencyState(np.tril(np.ones((3, 3)))).leaks
+    0
+    """
+
+    moved: np.ndarray
+
+    @property
+    def leaks(self) -> int:
+        """How many outputs depend on a token after them, counted pair by pair."""
+        return int((np.triu(self.moved, 1) > 0).sum())
+
+    @property
+    def furthest(self) -> int:
+        """How far back the last output sees, its own position included."""
+        seen = np.flatnonzero(self.moved[-1] > 0)
+        return int(len(self.moved) - seen.min()) if len(seen) else 0
+
+
+def chosen_mask(T: int, mask: str) -> Tensor:
+    """Make the mask that a menu names.
+
+    Parameters
+    ----------
+    T : int
+        Number of tokens.
+    mask : str
+        ``CAUSAL``, ``WINDOW`` or ``NO_MASK``.
+
+    Returns
+    -------
+    Tensor, bool, shape (query, key) = (T, T)
+        On the CPU, where all explorers compute.
+
+    Examples
+    --------
+    >>> chosen_mask(4, WINDOW).int().tolist()[3]
+    [1, 0, 0, 0]
+    """
+    blocked = generate_causal_mask(T, "cpu")
+    if mask == NO_MASK:
+        return torch.zeros_like(blocked)
+    return blocked if mask == CAUSAL else blocked | ~torch.ones_like(blocked).triu(-2)
+
+
+@torch.no_grad()
+def dependency_state(
+    T: int, layers: int, mask: str, model: Transformer, ids: Tensor
+) -> DependencyState:
+    """Compute what a :class:`DependencyExplorer` shows: change each token, look at every output.
+
+    Parameters
+    ----------
+    T : int
+        Number of tokens.
+    layers : int
+        How many of the model's blocks are used.
+    mask : str
+        ``CAUSAL``, ``WINDOW`` or ``NO_MASK``.
+    model : Transformer
+        Whose tables and blocks are used.
+    ids : Tensor, integer, shape (at least T,)
+        The tokens; the first T are used.
+
+    Returns
+    -------
+    DependencyState
+        The arrays.
+
+    Examples
+    --------
+    >>> model = GPT(20, MAX_TOKENS, d_model=16, num_heads=2, num_layers=2)
+    >>> dependency_state(3, 2, CAUSAL, model.eval(), torch.tensor([3, 5, 7])).leaks
+    0
+    """
+    ids = ids[:T]
+    vocabulary = model.token_embedding.num_embeddings
+    # Row 0 as it is, row j + 1 with token j changed: one pass for all.
+    texts = ids.repeat(T + 1, 1)
+    texts[torch.arange(T) + 1, torch.arange(T)] = (ids + 1) % vocabulary
+    x = model.token_embedding(texts) + model.position_embedding(torch.arange(T))
+    blocked = chosen_mask(T, mask)
+    for block in model.blocks[:layers]:
+        x = block(x, blocked)
+    moved = (x[1:] - x[0]).abs().amax(dim=-1).T  # (output, changed token)
+    return DependencyState((moved / moved.amax(dim=-1, keepdim=True)).numpy())
+
+
+class DependencyExplorer(Explorer):
+    """Slide over tokens and layers, and see what every output of a model depends on.
+
+    Parameters
+    ----------
+    T : int, default 8
+        Tokens at first.
+    layers : int, default 2
+        Blocks at first.
+
+    Examples
+    --------
+    >>> DependencyExplorer(T=6).state.leaks
+    0
+    """
+
+    def __init__(self, T: int = 8, layers: int = 2):
+        generator = torch.Generator().manual_seed(0)
+        self.model = GPT(
+            50, MAX_TOKENS, d_model=16, num_heads=2, num_layers=MAX_LAYERS, generator=generator
+        ).eval()
+        self.ids = torch.randint(50, (MAX_TOKENS,), generator=generator)
+        controls = {
+            "T": slider("T, number of tokens", T, 1, MAX_TOKENS),
+            "layers": slider("layers", layers, 1, MAX_LAYERS),
+            "mask": choice("mask", [CAUSAL, WINDOW, NO_MASK]),
+        }
+        names = ("output", "changed token", "move, of the row's largest")
+        super().__init__(controls, Canvas([HeatPanel(384, words=False, names=names)]))
+
+    def compute(self, T: int, layers: int, mask: str) -> DependencyState:  # noqa: D102
+        return dependency_state(T, layers, mask, self.model, self.ids)
+
+    def paint(self, state: DependencyState) -> np.ndarray:  # noqa: D102
+        T = len(state.moved)
+        ahead = np.triu(np.ones((T, T), dtype=bool), 1)
+        return self.canvas.paint(
+            [Cells(state.moved, ahead)],
+            titles=["hatched: the future; framed: a leak"],
+            caption=f"pairs that see the future: {state.leaks}; "
+            f"the last output sees {state.furthest} of {T} tokens",
+        )
