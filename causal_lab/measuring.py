@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from causal_lab.checks import check_size
 from causal_lab.models import BERT, GPT, Transformer
@@ -43,6 +44,50 @@ def bits_per_token(model: GPT, batches: Sequence[Tensor]) -> float:
 
 
 @torch.no_grad()
+def bits_when_writing(
+    model: Transformer, batches: Sequence[Tensor], positions: Sequence[int]
+) -> float:
+    """Measure how surprised a model is by a token that is really not there yet.
+
+    The model gets what stands before and nothing else, as when it writes. A GPT is asked for
+    the next token, a BERT for a mask token put at the end.
+
+    Parameters
+    ----------
+    model : GPT or BERT
+        In eval mode.
+    batches : sequence of Tensor, each of shape (batch, length)
+        Token ids that it was not trained on.
+    positions : sequence of int
+        Which tokens are asked for; from 1 on.
+
+    Returns
+    -------
+    float
+        Mean cross-entropy in bits.
+
+    Raises
+    ------
+    ValueError
+        If there are no batches, or a position lies outside the sequence.
+
+    Examples
+    --------
+    >>> model = GPT(1, 8, d_model=8, num_heads=2).eval()
+    >>> bits_when_writing(model, [torch.zeros(2, 8, dtype=torch.long)], positions=[3])
+    0.0
+    """
+    _check_batches(batches)
+    losses = []
+    for ids in batches:
+        for position in positions:
+            _check_position(position, ids)
+            logits = _guess_next(model, ids[:, :position])
+            losses.append(cross_entropy(logits, ids[:, position].long()).item())
+    return abs(sum(losses) / len(losses) / math.log(2))
+
+
+@torch.no_grad()
 def fill_accuracy(model: Transformer, batches: Sequence[Tensor], positions: Sequence[int]) -> float:
     """Hide one token at a time and count how often the model names it.
 
@@ -77,10 +122,7 @@ def fill_accuracy(model: Transformer, batches: Sequence[Tensor], positions: Sequ
     right = []
     for ids in batches:
         for position in positions:
-            if not 0 < check_size("a position", position) < ids.shape[1]:
-                raise ValueError(
-                    f"positions must lie between 1 and {ids.shape[1] - 1}, got {position}"
-                )
+            _check_position(position, ids)
             guess = _guess(model, ids, position).argmax(dim=-1)
             right.append(guess == ids[:, position])
     return torch.cat(right).float().mean().item()
@@ -209,3 +251,8 @@ def _guess_next(model: Transformer, ids: Tensor) -> Tensor:
 def _check_batches(batches: Sequence[Tensor]) -> None:
     if not len(batches):
         raise ValueError("there are no batches to measure on; give at least one")
+
+
+def _check_position(position: int, ids: Tensor) -> None:
+    if check_size("a position", position) >= ids.shape[1]:
+        raise ValueError(f"positions must lie between 1 and {ids.shape[1] - 1}, got {position}")

@@ -119,7 +119,8 @@ def train(
     )
     history = History()
     model.train()
-    for batch in _with_bar(batches) if progress else batches:
+    steps = _with_bar(batches) if progress else batches
+    for batch in steps:
         value = loss(batch)
         optimiser.zero_grad()
         value.backward()

@@ -15,6 +15,7 @@ from causal_lab.causality.trials import Border, Trial, component_scale, differs,
 
 OTHER_VALUES = "other values"
 LARGE_VALUES = "large values"
+REPEATED = "one id repeated"
 ONE_INPUT = "one changed input"
 
 _FEWEST_TRIALS = 12  # of other values, where the sequence is short
@@ -85,6 +86,7 @@ class Examination:
         self.prefix_failure: str | None = None
         self.singles: list[Trial] = []
         self.alone: Tensor | None = None
+        self._usual = (-1, 0.0)
 
     def examine(self) -> None:
         """Collect all evidence.
@@ -250,18 +252,17 @@ class Examination:
                     # The model rounds: natively this would have to be repeated anyway.
                     waiting.append(trial)
                     continue
-                if self._run_or_tame(trial):
-                    size = trial.relative["native"].max()
-                    small += bool(0 < size < _SMALL)
+                if (seen := self._run_or_tame(trial)) is not None:
+                    small += bool(0 < seen.relative["native"].max() < _SMALL)
         return waiting
 
-    def _run_or_tame(self, trial: Trial) -> bool:
+    def _run_or_tame(self, trial: Trial) -> Trial | None:
         """Run natively; where the model refuses these values, with some that it knows."""
         try:
             self._run_trial(trial, "native")
             if not self._overflows(trial):
                 self.trials.append(trial)
-                return True
+                return trial
         except CannotRunError:
             pass
         inputs = self.futures.other_values(trial.cut, self.generator, tame=True)
@@ -270,9 +271,9 @@ class Examination:
             self._run_trial(tame, "native")
         except CannotRunError as failure:
             self.failures.setdefault(trial.method, str(failure))
-            return False
+            return None
         self.trials.append(tame)
-        return True
+        return tame
 
     def _run_trial(self, trial: Trial, precision: str) -> None:
         output = self.run(trial.inputs)
@@ -318,7 +319,11 @@ class Examination:
                 try:
                     self._try_pattern(method, draw, cut, precision)
                 except CannotRunError as failure:
-                    self.failures.setdefault(method, str(failure))
+                    if method == REPEATED:  # other ids than the text's own are not for this model
+                        inputs = self.futures.other_values(cut, self.generator, tame=True)
+                        self._run_all([Trial(method, cut, inputs)], precision)
+                    else:
+                        self.failures.setdefault(method, str(failure))
 
     def _try_pattern(self, method: str, draw: Callable, cut: int, precision: str) -> None:
         scales = self.futures.scales if isinstance(self.futures, FloatFutures) else (None,)
@@ -328,10 +333,23 @@ class Examination:
             self._run_trial(trial, precision)
             if bool(trial.sizes[precision].isfinite().all()):
                 break
+        if scale is not None and bool(self.border.leaks(trial).any()):
+            self._shake(trial, precision)
         if self._overflows(trial):
             self.failures.setdefault(method, "the model overflows at these values")
         else:
             self.trials.append(trial)
+
+    def _shake(self, trial: Trial, precision: str) -> None:
+        """Take out what is another movement after the slightest change: that is rounding."""
+        before = self.run(trial.inputs)
+        future = trial.inputs[:, trial.cut :].to(before.dtype)
+        past = trial.inputs[:, : trial.cut].to(before.dtype)
+        inputs = torch.cat([past, future * (1 + 16 * torch.finfo(before.dtype).eps)], dim=1)
+        shaken = movement(before, self.run(inputs), trial.cut - self.lookahead)
+        rounds = shaken > 1e-3 * trial.sizes[precision]
+        trial.sizes[precision] = trial.sizes[precision].masked_fill(rounds, 0.0)
+        trial.relative[precision] = trial.relative[precision].masked_fill(rounds, 0.0)
 
     def leaking_trials(self) -> list[Trial]:
         """List the trials in which an earlier output moved by more than rounding.
@@ -370,7 +388,7 @@ class Examination:
         [True, False]
         """
         if "fine" in trial.sizes or self.no_precision is not None:
-            leaks = self.border.leaks(trial)
+            leaks = self.border.leaks(trial, self._usual_rounding())
             return leaks | self._only_natively(trial, leaks)
         large = trial.relative["native"] >= _SMALL
         if not large.any():
@@ -382,6 +400,21 @@ class Examination:
         both = [t for t in both if t.relative["native"].max() >= _SMALL]
         return bool(both) and all(bool(self.border.leaks(trial).any()) for trial in both)
 
+    def _usual_rounding(self) -> float:
+        """Say what other trials moved natively where they did not leak."""
+        known = len(self.trials) + sum(len(trial.sizes) for trial in self.trials)
+        if known == self._usual[0]:  # asked again and again, for every trial
+            return self._usual[1]
+        moved = [
+            float(t.relative["native"].max())
+            for t in self.trials
+            if {"native", "fine"} <= set(t.sizes)
+            and t.relative["native"].isfinite().all()
+            and not bool(self.border.leaks(t).any())
+        ]
+        self._usual = known, max(moved, default=0.0)
+        return self._usual[1]
+
     def _only_natively(self, trial: Trial, leaks: Tensor) -> Tensor:
         """Find leaks of the native kernels alone: large, and gradients run along them too.
 
@@ -391,7 +424,7 @@ class Examination:
         if trial.method not in (OTHER_VALUES, ONE_INPUT) or "native" not in trial.sizes:
             return nothing
         large = (trial.relative["native"] > 1e-2) & ~leaks
-        if not large.any():
+        if not large.any() or self._shrinks_like_rounding(trial):
             return nothing
         beyond = trial.relative["native"] > 1e5 * self.native_eps
         if "native" not in self.rows:
@@ -399,6 +432,13 @@ class Examination:
         rows = self.rows["native"].nan_to_num()
         ahead = rows.triu(self.lookahead + 1).amax(dim=1) > 1e-2 * rows.amax(dim=1)
         return large & (ahead | beyond)
+
+    def _shrinks_like_rounding(self, trial: Trial) -> bool:
+        """Tell rounding, which falls with the precision, from a leak that is gone at once."""
+        if not trial.moved("fine"):
+            return False
+        left = float(trial.relative["fine"].max()) / float(trial.relative["native"].max())
+        return left > 1e-3 * self.border.noise / 100 / self.native_eps
 
     # --- gradients
 
@@ -519,6 +559,7 @@ class Examination:
         rows = torch.full((self.length, self.length), torch.nan, dtype=torch.float64)
         native, fine = self.rows.get("native", rows), self.rows.get("fine", rows)
         rows = torch.where(fine.isnan(), native, fine)
+        usual = self._usual_gradient_rounding(native, fine)
         for position in range(self.length):
             if fine[position].isnan().all():
                 if self._future_of(native)[position].any() and not self._trusts_large(position):
@@ -527,6 +568,7 @@ class Examination:
             largest = fine[position].nan_to_num().max()
             coarse = native[position].nan_to_num()
             floor = self.border.shrinks_to * coarse
+            floor = floor.clamp_min(usual * largest)
             noise = float(self.border.noise * largest)
             if position in self.nonlinear:
                 floor = floor.clamp_min(noise)
@@ -535,6 +577,13 @@ class Examination:
             floor[past] = floor[past].clamp_min(noise)
             rows[position] = torch.where(fine[position] <= floor, 0.0, fine[position])
         return rows
+
+    def _usual_gradient_rounding(self, native: Tensor, fine: Tensor) -> float:
+        """Say what rounding may leave of a gradient, from the outputs measured in both."""
+        ahead, again = self._future_of(native).amax(dim=1), self._future_of(fine).amax(dim=1)
+        shrunk = (ahead > 0) & (again <= self.border.shrinks_to * ahead)
+        share = ahead[shrunk] / native.nan_to_num().amax(dim=1)[shrunk]
+        return self.border.shrinks_to * float(share.max()) if shrunk.any() else 0.0
 
     def _trusts_large(self, position: int) -> bool:
         """Say whether a native gradient into the future may be believed without repeating it."""

@@ -5,6 +5,7 @@ have. Which lookups read the tokens is not guessed from names: they are those wh
 follow the ids when the ids are changed.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -157,7 +158,7 @@ def find_sources(
     """
     places = ids.numel()
     # In random order, since a constant index must not look like the number of a place.
-    codes, check = (torch.randperm(places, generator=generator) for _ in range(2))
+    codes = torch.randperm(places, generator=generator)
     found = [torch.zeros(index.shape, dtype=torch.long) for index in real.indices]
     weight = 1
     while weight < places:
@@ -166,14 +167,25 @@ def find_sources(
         ):
             code += weight * index.long()
         weight *= vocabulary
-    again = _indices(run, ids, check, vocabulary, real)
+    places_of = [codes.argsort()[code.clamp(0, places - 1)] for code in found]
+    copies_of = [
+        (code < places) & (ids.cpu().flatten()[place] == index)
+        for code, place, index in zip(found, places_of, real.indices, strict=True)
+    ]
+    # By chance a hash or a position hits as well; so often that none is left that does.
+    most = math.ceil(math.log(1e4 * places) / math.log(vocabulary))
+    for number in range(most):
+        check = torch.randint(vocabulary, (places,), generator=generator)
+        again = _indices(run, ids, check, vocabulary, real)
+        for copies, place, index in zip(copies_of, places_of, again, strict=True):
+            copies &= check[place] == index
+        if number * math.log(vocabulary) > 9 and all(c.all() or not c.any() for c in copies_of):
+            break
     sources = {}
-    for number, (code, index) in enumerate(zip(found, real.indices, strict=True)):
+    for number, index in enumerate(real.indices):
         if real.shapes[number] == index.shape:  # nothing to start from
             continue
-        place = codes.argsort()[code.clamp(0, places - 1)]
-        copies = (code < places) & (ids.cpu().flatten()[place] == index)
-        copies &= check[place] % vocabulary == again[number]
+        place, copies = places_of[number], copies_of[number]
         if bool(copies.any()):
             sources[number] = torch.where(copies, place % ids.shape[1], -1)
     return sources

@@ -235,10 +235,18 @@ class Runner:
 
     def _pick(self, result: object, length: int) -> Tensor:
         """Choose what to judge at the first call and the same again at every later one."""
+        first = self.forwards == 1
         if self.judged is None:
             self.judged = _choose(result, self.output, self.batch, length)
         tensor = _take(result, self.judged)
+        if not first and isinstance(tensor, Tensor) and tensor.is_floating_point():
+            if tensor.ndim > 1 and len(tensor) == self.batch and tensor.shape[1] < length:
+                # Cut off behind the last real input: an output that is missing is no number.
+                missing = (self.batch, length - tensor.shape[1], *tensor.shape[2:])
+                tensor = torch.cat([tensor, tensor.new_full(missing, torch.nan)], dim=1)
         if not _has_time_axis(tensor, self.batch, length):
+            if not first:
+                raise CannotRunError(f"its output has another shape there: {_shape(tensor)}")
             raise ValueError(_no_time_axis(result, self.batch, length))
         if tensor.is_complex():
             tensor = torch.view_as_real(tensor.resolve_conj())
@@ -323,3 +331,7 @@ def _no_time_axis(result: object, batch: int, length: int) -> str:
         f'each position depends on, got {shapes}; choose another part with output="name", '
         "output=1 or output=lambda result: …, before pooling and with the batch first"
     )
+
+
+def _shape(value: object) -> object:
+    return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

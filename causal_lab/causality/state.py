@@ -80,7 +80,7 @@ class Snapshot:
             return self._keep_cells(node)
         if isinstance(node, nn.Module):
             self._dicts.append((vars(node), dict(vars(node))))
-            return [*vars(node).values(), type(node).forward]
+            return [*vars(node).values(), getattr(type(node), "forward", None)]
         foreign = type(node).__module__.split(".")[0] in _FOREIGN
         if isinstance(node, type | types.ModuleType) or foreign:
             return []
@@ -99,7 +99,8 @@ class Snapshot:
             except ValueError:  # not yet filled
                 continue
         self._cells += kept
-        return [contents for _, contents in kept]
+        defaults = *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()
+        return [*(contents for _, contents in kept), *defaults]
 
     def _keep_tensor(self, tensor: Tensor) -> None:
         if is_lazy(tensor) or tensor.layout != torch.strided or tensor.device.type == "meta":
@@ -135,11 +136,11 @@ class Snapshot:
         if attributes:
             self._restore_attributes()
         with torch.no_grad():
-            for tensor, data, flag, gradient, kept in self._data:
-                _restore_tensor(tensor, data, flag, gradient, kept)
             for flat, saved in self._storages.values():
                 if not torch.equal(flat, saved):
                     flat.copy_(saved)
+            for tensor, data, flag, gradient, kept in self._data:
+                _restore_tensor(tensor, data, flag, gradient, kept)
 
     def _restore_attributes(self) -> None:
         for attached, saved in self._dicts:
@@ -256,7 +257,7 @@ def _restore_tensor(tensor: Tensor, data: Tensor, flag, gradient, kept) -> None:
     )
     if moved:
         tensor.data = data
-    if flag is not None and tensor.requires_grad != flag:
+    if flag is not None and tensor.is_leaf and tensor.requires_grad != flag:
         tensor.requires_grad_(flag)
     if flag is not None and tensor.grad is not gradient:
         tensor.grad = gradient

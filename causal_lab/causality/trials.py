@@ -135,7 +135,7 @@ class Border:
         eps = torch.finfo(fine).eps
         return cls(100 * eps, max(1e-6, 100 * eps / torch.finfo(coarse).eps))
 
-    def leaks(self, trial: Trial) -> Tensor:
+    def leaks(self, trial: Trial, usual: float = 0.0) -> Tensor:
         """Say which outputs moved by more than rounding.
 
         Parameters
@@ -162,7 +162,7 @@ class Border:
         floor = torch.tensor(self.noise * trial.amplitude, dtype=torch.float64)
         coarse = trial.relative.get("coarse", trial.relative.get("native"))
         if coarse is None:
-            return fine > floor
+            return fine > floor.clamp_min(self.shrinks_to * usual)
         finite = coarse.isfinite()
         rounding = self.shrinks_to * torch.where(finite, coarse, 0.0).max()
         # What overflows in the coarser precision alone says nothing about the future.
