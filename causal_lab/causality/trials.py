@@ -142,6 +142,8 @@ class Border:
         ----------
         trial : Trial
             With whatever was computed of it.
+        usual : float, default 0.0
+            How far the model's other trials moved natively by rounding alone.
 
         Returns
         -------
