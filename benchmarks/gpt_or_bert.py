@@ -1,9 +1,11 @@
 """Repeat the experiments of notebook 05 over several seeds and write their companion table.
 
-Usage: python benchmarks/gpt_or_bert.py [seeds]
+Usage: python benchmarks/gpt_or_bert.py [seeds]      5 seeds take about ten minutes
+       python benchmarks/gpt_or_bert.py table        only the table, from the saved results
 """
 
 import json
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -27,6 +29,8 @@ from causal_lab.text import Vocabulary, load_text, split_characters
 from causal_lab.training import hide_some, random_windows, train
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "gpt_or_bert.json"
+PAGE = ROOT / "docs" / "gpt-or-bert.md"
 LENGTH, BATCH, STEPS, MORE_STEPS = 32, 32, 400, 1600
 
 
@@ -112,20 +116,45 @@ def reading(seed: int) -> dict[str, float]:
 
 
 def main() -> None:
+    if sys.argv[1:] != ["table"]:
+        measure(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    write_tables(json.loads(RESULTS.read_text(encoding="utf-8"))["results"])
+
+
+def measure(count: int) -> None:
     torch.set_num_threads(1)
-    seeds = range(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    seeds = range(count)
     results = {}
-    for label, measure in {
+    for label, run in {
         f"{STEPS} steps": lambda seed: language(seed, STEPS),
         f"{MORE_STEPS} steps": lambda seed: language(seed, MORE_STEPS),
         "digits": reading,
     }.items():
-        results[label] = [measure(seed) for seed in seeds]
+        results[label] = [run(seed) for seed in seeds]
         print(label, json.dumps(summary(results[label]), indent=1), flush=True)
     report = reproducibility_report("cpu", seeds=list(seeds), length=LENGTH, batch=BATCH)
     saved = {"results": results, "versions": report.versions, "threads": report.threads}
-    path = ROOT / "benchmarks" / "results" / "gpt_or_bert.json"
-    path.write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    RESULTS.write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_tables(results: dict) -> None:
+    """Fill the page's tables: the median over the seeds, and from where to where they go."""
+    text = PAGE.read_text(encoding="utf-8")
+    languages = [label for label in results if label != "digits"]
+    columns = [summary(results[label]) for label in languages]
+    rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    text = fill(text, "language", ["", *languages], rows)
+    digits = summary(results["digits"])
+    rows = [[name.removeprefix("digits, "), share] for name, share in digits.items()]
+    text = fill(text, "digits", ["", "share right"], rows)
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def fill(text: str, place: str, head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    pattern = rf"(<!-- begin: {place} -->\n).*?(\n<!-- end: {place} -->)"
+    return re.sub(pattern, lambda found: found[1] + table + found[2], text, flags=re.S)
 
 
 def summary(runs: list[dict[str, float]]) -> dict[str, str]:
