@@ -22,7 +22,7 @@ NEXT_TOKEN_PAIRS = Exercise(
         Misconception(
             "not shifted",
             "Inputs and targets are the same tokens: the model has to copy what it sees, and its "
-            "loss falls to 0 without learning anything. Shift the targets by one.",
+            "loss falls to 0, since it learns to copy and nothing else. Shift the targets by one.",
             lambda ids: (ids, ids),
         ),
         Misconception(
@@ -33,8 +33,8 @@ NEXT_TOKEN_PAIRS = Exercise(
         ),
         Misconception(
             "the wrong way",
-            "You ask for the token *before* each input. That one the model has seen already; "
-            "swap inputs and targets.",
+            "Your target is the token *before* each input: from the second place on it stands in "
+            "the input. Swap inputs and targets.",
             lambda ids: (ids[:, 1:], ids[:, :-1]),
         ),
         Misconception(
@@ -114,7 +114,7 @@ HIDDEN_LOSS = Exercise(
         Misconception(
             "targets are masked",
             "Your targets are the mask token where something was hidden. The target is what stood "
-            "there *before*: use ids as they came.",
+            "there until it was hidden: use ids as they came.",
             lambda logits, ids, hidden: _entropy_of(logits, ids.masked_fill(hidden, 0), hidden),
         ),
     ],
@@ -162,7 +162,20 @@ def _series(length: int) -> Tensor:
     return torch.randn(length, 2, generator=generator)
 
 
+def _small_ahead(x: Tensor) -> Tensor:
+    return x + 1e-3 * F.pad(x, (0, 0, 0, 1))[1:]
+
+
+def _centred_ahead(x: Tensor) -> Tensor:
+    ahead = F.pad(x, (0, 0, 0, 1))[1:]
+    return x + ahead - ahead.mean(dim=-1, keepdim=True)
+
+
 def _changed(x: Tensor, cut: int) -> Tensor:
+    return torch.cat([x[:cut], 1 - 2 * x[cut:]])
+
+
+def _plus_one(x: Tensor, cut: int) -> Tensor:
     return torch.cat([x[:cut], x[cut:] + 1])
 
 
@@ -193,7 +206,21 @@ def _all_compared(model, x: Tensor) -> bool:
 
 def _only_rise(model, x: Tensor) -> bool:
     cuts = range(1, len(x))
-    return not any((model(_changed(x, cut)) - model(x))[:cut].max() > 0 for cut in cuts)
+    return not any((model(_plus_one(x, cut)) - model(x))[:cut].max() > 0 for cut in cuts)
+
+
+def _by_constant(model, x: Tensor) -> bool:
+    cuts = range(1, len(x))
+    return all(
+        torch.allclose(model(_plus_one(x, cut))[:cut], model(x)[:cut], atol=1e-6) for cut in cuts
+    )
+
+
+def _loosely(model, x: Tensor) -> bool:
+    cuts = range(1, len(x))
+    return all(
+        torch.allclose(model(_changed(x, cut))[:cut], model(x)[:cut], atol=0.1) for cut in cuts
+    )
 
 
 IS_CAUSAL = Exercise(
@@ -211,6 +238,8 @@ IS_CAUSAL = Exercise(
         (_by_length, _series(4)),
         (_reversed, _series(3)),
         (_negative_ahead, _series(4)),
+        (_small_ahead, _series(4)),
+        (_centred_ahead, _series(4)),
     ],
     misconceptions=[
         Misconception(
@@ -229,7 +258,8 @@ IS_CAUSAL = Exercise(
         Misconception(
             "shortened",
             "You run shorter sequences instead of changing the future. A model that only depends "
-            "on the *length* then looks like a leak. Keep the length, change the values.",
+            "on the *length* then looks like a leak, and a leak that needs the full length stays "
+            "unseen. Keep the length, change the values.",
             _by_prefix,
         ),
         Misconception(
@@ -243,6 +273,18 @@ IS_CAUSAL = Exercise(
             "You compare all outputs. Those after the cut may move, their own inputs changed. "
             "Compare the outputs before the cut only.",
             _all_compared,
+        ),
+        Misconception(
+            "plus a constant",
+            "You add the same number to every feature. A model that normalises its input takes it "
+            "off again, and a leak behind that stays unseen. Put other values there.",
+            _by_constant,
+        ),
+        Misconception(
+            "a loose tolerance",
+            "You let small movements pass. A small leak is a leak: in a causal model the outputs "
+            "before the cut do not move at all.",
+            _loosely,
         ),
         Misconception(
             "only rises",

@@ -141,7 +141,7 @@ class DependencyExplorer(Explorer):
             "layers": slider("layers", layers, 1, MAX_LAYERS),
             "mask": choice("mask", [CAUSAL, WINDOW, NO_MASK]),
         }
-        names = ("output", "changed token", "move, of the row's largest")
+        names = ("output", "changed token", "movement, as a share of the row's largest")
         super().__init__(controls, Canvas([HeatPanel(384, words=False, names=names)]))
 
     def compute(self, T: int, layers: int, mask: str) -> DependencyState:  # noqa: D102
