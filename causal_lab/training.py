@@ -111,7 +111,7 @@ def train(
     batches = list(batches)
     if not batches:
         raise ValueError("there are no batches to train on; give at least one")
-    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, fused=True)
     # Below ten steps a tenth of them is less than one, which the schedule cannot divide by.
     rise = max(0.1, 2 / (len(batches) + 1))
     schedule = torch.optim.lr_scheduler.OneCycleLR(

@@ -340,6 +340,40 @@ def test_the_colour_bar_runs_from_1_above_to_0_below():
     assert not (without.background < WEIGHT_LEVELS).any()
 
 
+@pytest.mark.parametrize("labels", [None, ["one", "two", "three"]], ids=["numbers", "words"])
+def test_each_of_the_three_names_stands_in_a_place_of_its_own(labels):
+    def differing(*names):
+        one = outside_the_cells(HeatPanel(200, names=("aaa", "aaa", "aaa")), cells)
+        rows, columns = np.nonzero(one != outside_the_cells(HeatPanel(200, names=names), cells))
+        return rows.min(), rows.max(), columns.min(), columns.max()
+
+    cells = Cells(np.eye(3), labels=labels)
+    top, bottom, left, right = differing("bbb", "aaa", "aaa")  # the rows: beside, on the left
+    assert 0 <= top <= bottom < 200
+    assert 0 <= left <= right < 24
+    top, bottom, left, right = differing("aaa", "bbb", "aaa")  # the columns: below
+    assert 200 < top <= bottom
+    assert LEFT < left <= right < LEFT + 200
+    top, bottom, left, right = differing("aaa", "aaa", "bbb")  # the colours: beside their bar
+    assert 0 <= top <= bottom < 200
+    assert LEFT + 200 < left <= right
+
+
+def test_without_names_the_axes_are_queries_keys_and_weights():
+    named = HeatPanel(200, names=("query (looks)", "key (is looked at)", "weight"))
+    others = HeatPanel(200, names=("output", "changed token", "move"))
+    cells = Cells(np.eye(3))
+    usual = outside_the_cells(HeatPanel(200), cells)
+    assert np.array_equal(usual, outside_the_cells(named, cells))
+    assert not np.array_equal(usual, outside_the_cells(others, cells))
+    assert np.array_equal(area_of(named, cells), area_of(others, cells))
+
+
+def test_without_a_colour_bar_its_name_is_not_written():
+    one, other = (HeatPanel(200, colour_bar=False, names=("a", "b", c)) for c in ("c", "d"))
+    assert np.array_equal(one.background, other.background)
+
+
 def test_a_panel_paints_nothing_outside_itself_and_takes_labels_of_any_length():
     panel = HeatPanel(64)
     labels = ["a word much longer than there is room for", ""]

@@ -326,6 +326,24 @@ def test_outputs_that_move_are_blue_and_those_that_the_future_moves_orange(moved
     assert colours_of(plot_dependencies(torch.tensor(moved).bool())) == expected
 
 
+@pytest.mark.parametrize("lookahead", [-4, -1, 0, 1, 2, 3, 9])
+@pytest.mark.parametrize("shape", [(4, 4), (2, 4)])
+def test_the_future_begins_behind_the_lookahead(shape, lookahead):
+    outputs, length = shape
+    figure = plot_dependencies(torch.ones(shape).bool(), lookahead=lookahead)
+    past = length - outputs  # the outputs are the last positions
+    assert colours_of(figure) == [
+        [FUTURE_COLOUR if s > past + t + lookahead else PAST_COLOUR for s in range(length)]
+        for t in range(outputs)
+    ]
+
+
+def test_what_stays_is_white_whatever_the_lookahead():
+    for lookahead in (-1, 0, 2):
+        figure = plot_dependencies(torch.zeros(3, 3).bool(), lookahead=lookahead)
+        assert colours_of(figure) == [[STAYS] * 3] * 3
+
+
 def test_dependencies_name_their_axes_and_their_colours():
     figure = plot_dependencies(torch.ones(3, 3).bool(), tokens=WORDS[:3], title="a title")
     ax = figure.axes[0]

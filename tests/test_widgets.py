@@ -5,6 +5,7 @@ pixels should be follows from the arrays.
 """
 
 import base64
+import copy
 import io
 import json
 import random
@@ -41,15 +42,19 @@ from causal_lab.canvas import (
 from causal_lab.text import WordVectors, learn_word_vectors
 from causal_lab.widgets import (
     AttentionExplorer,
+    DependencyExplorer,
     Explorer,
     FillExplorer,
     LeakExplorer,
     MaskExplorer,
     SoftmaxExplorer,
 )
+from causal_lab.widgets import dependency as dependency_module
 from causal_lab.widgets import explorer as explorer_module
 from causal_lab.widgets.attention import MAX_TOKENS as MAX_WORDS
 from causal_lab.widgets.attention import SELF_SCORE, SENTENCE, attention_state, word_inputs
+from causal_lab.widgets.dependency import MAX_LAYERS, WINDOW, dependency_state
+from causal_lab.widgets.dependency import MAX_TOKENS as MAX_DEPENDENCY
 from causal_lab.widgets.explorer import choice, slider
 from causal_lab.widgets.fill import DTYPES, FILLS, fill_state
 from causal_lab.widgets.fill import MAX_TOKENS as MAX_FILL
@@ -101,6 +106,7 @@ MAKERS = {
     "fill": FillExplorer,
     "softmax": SoftmaxExplorer,
     "attention": lambda *args, **kwargs: AttentionExplorer(vectors(), *args, **kwargs),
+    "dependency": DependencyExplorer,
 }
 CLASSES = {
     "mask": MaskExplorer,
@@ -108,6 +114,7 @@ CLASSES = {
     "fill": FillExplorer,
     "softmax": SoftmaxExplorer,
     "attention": AttentionExplorer,
+    "dependency": DependencyExplorer,
 }
 CONTROLS = {
     "mask": ("T", "position", "mask"),
@@ -115,7 +122,9 @@ CONTROLS = {
     "fill": ("T", "fill", "wish", "pads", "dtype"),
     "softmax": ("T", "temperature", "axis", "row"),
     "attention": ("text", "T", "changed", "mask"),
+    "dependency": ("T", "layers", "mask"),
 }
+NOT_MASKED = dependency_module.NO_MASK
 POINTERS = {"mask": "position", "softmax": "row", "attention": "changed"}  # to one position
 # Where the other controls stand while one is moved.
 CONTEXTS = {
@@ -151,6 +160,12 @@ CONTEXTS = {
         {"T": 1},
         {"text": LONG_TEXT, "T": MAX_WORDS, "changed": 22, "mask": NO_MASK},
         {"text": "if zzyzx is an object", "changed": 1},
+    ],
+    "dependency": [
+        {},
+        {"T": 2, "mask": NOT_MASKED},
+        {"T": MAX_DEPENDENCY, "layers": MAX_LAYERS, "mask": NOT_MASKED},
+        {"T": 20, "layers": 3, "mask": WINDOW},
     ],
 }
 EVERY_EXPLORER = pytest.mark.parametrize("name", MAKERS)
@@ -313,12 +328,55 @@ def attend(x: np.ndarray, blocked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return weights, weights @ x
 
 
+def expected_dependency(explorer, T, layers, mask):
+    moved = moves(T, layers, mask)
+    return {
+        "moved": moved,
+        "leaks": T * (T - 1) // 2 if mask == NOT_MASKED else 0,
+        "furthest": min(T, 1 + 2 * layers) if mask == WINDOW else T,
+    }
+
+
+@lru_cache
+def moves(T: int, layers: int, mask: str) -> np.ndarray:
+    """Change one token after the other, each in passes of its own, in 64 bits."""
+    explorer = DependencyExplorer()
+    model = copy.deepcopy(explorer.model).double()
+    ids = explorer.ids[:T].tolist()
+    before = read_alone(model, ids, layers, mask)
+    moved = np.zeros((T, T))
+    for token in range(T):
+        others = [*ids[:token], (ids[token] + 1) % 50, *ids[token + 1 :]]
+        after = read_alone(model, others, layers, mask)
+        moved[:, token] = np.abs(after - before).max(axis=1)
+    return moved / moved.max(axis=1, keepdims=True)
+
+
+@torch.no_grad()
+def read_alone(model, ids: list, layers: int, mask: str) -> np.ndarray:
+    blocked = torch.from_numpy(~visible(len(ids), mask))
+    places = torch.arange(len(ids))
+    x = (model.token_embedding.weight[ids] + model.position_embedding.weight[places])[None]
+    for number in range(layers):
+        x = model.blocks[number](x, blocked)
+    return x[0].numpy()
+
+
+def visible(T: int, mask: str) -> np.ndarray:
+    """Say for each query and key whether one block lets the query look."""
+    back = np.arange(T)[:, None] - np.arange(T)[None, :]
+    if mask == NOT_MASKED:
+        return np.ones((T, T), dtype=bool)
+    return (back >= 0) & (back < 3) if mask == WINDOW else back >= 0
+
+
 EXPECTED = {
     "mask": expected_mask,
     "leak": expected_leak,
     "fill": expected_fill,
     "softmax": expected_softmax,
     "attention": expected_attention,
+    "dependency": expected_dependency,
 }
 
 
@@ -353,6 +411,11 @@ def check_zeros(name: str, explorer: Explorer) -> None:
     if name == "attention":
         assert (state.weights[state.blocked] == 0).all()
         assert values["mask"] == NO_MASK or (state.moved[: state.changed] == 0).all()
+    if name == "dependency":
+        reached = np.eye(values["T"])
+        for _ in range(values["layers"]):
+            reached = np.minimum(visible(values["T"], values["mask"]) @ reached, 1)
+        assert np.array_equal(state.moved > 0, reached > 0)
 
 
 # What the pixels should be
@@ -443,6 +506,8 @@ def check_picture(name: str, explorer: Explorer) -> None:
         check_cells(picture, panels[0], state.weights, state.blocked, state.changed)
         early = np.arange(len(state.words)) < state.changed
         check_bars(picture, panels[1], panels[0].width, state.moved, early)
+    if name == "dependency":
+        check_cells(picture, panels[0], state.moved, triangle(len(state.moved)), None)
 
 
 def check_image(explorer: Explorer) -> None:
@@ -723,6 +788,53 @@ def test_entropy_is_a_number_even_where_a_row_lost_all_its_weight(T):
     for row in range(T):
         move(explorer, row=row)
         assert 0 <= explorer.state.entropy <= np.log(T) + 1e-6
+
+
+# What a real model depends on
+
+
+@pytest.mark.parametrize("T", [1, 2, 9, MAX_DEPENDENCY])
+def test_every_window_of_three_sees_two_more_per_layer(T):
+    explorer = move(DependencyExplorer(), T=T, mask=WINDOW)
+    for layers in range(1, MAX_LAYERS + 1):
+        move(explorer, layers=layers)
+        assert explorer.state.furthest == min(T, 1 + 2 * layers)
+        assert explorer.state.leaks == 0
+
+
+@pytest.mark.parametrize("T", [1, 2, 9, MAX_DEPENDENCY])
+def test_a_causal_model_never_leaks_and_without_a_mask_every_pair_does(T):
+    explorer = move(DependencyExplorer(), T=T)
+    for layers in (1, 2, MAX_LAYERS):
+        assert move(explorer, layers=layers, mask=dependency_module.CAUSAL).state.leaks == 0
+        assert explorer.state.furthest == T
+        assert move(explorer, mask=NOT_MASKED).state.leaks == T * (T - 1) // 2
+
+
+def test_the_dependency_explorers_tokens_are_sliced_not_drawn_anew():
+    few, many = (move(DependencyExplorer(), T=T).state.moved for T in (5, MAX_DEPENDENCY))
+    np.testing.assert_allclose(few, many[:5, :5], rtol=1e-4, atol=1e-6)
+
+
+def test_the_last_id_of_a_vocabulary_is_changed_too():
+    explorer = DependencyExplorer()
+    state = dependency_state(
+        3, 1, dependency_module.CAUSAL, explorer.model, torch.tensor([49, 0, 49, 7])
+    )
+    assert np.array_equal(state.moved > 0, ~triangle(3))
+
+
+def test_a_state_counts_leaks_by_pairs_and_how_far_the_last_output_sees():
+    moved = np.array([[1.0, 0.0, 1e-9], [1.0, 0.0, 0.0], [0.0, 0.5, 1.0]])
+    state = dependency_module.DependencyState(moved)
+    assert (state.leaks, state.furthest) == (1, 2)
+    assert dependency_module.DependencyState(np.zeros((2, 2))).furthest == 0
+
+
+@pytest.mark.parametrize("layers", [0, MAX_LAYERS + 1, 1.5])
+def test_layers_out_of_range_are_refused(layers):
+    with pytest.raises(ValueError, match="layers"):
+        DependencyExplorer(layers=layers)
 
 
 # Words as labels

@@ -168,6 +168,8 @@ class Runner:
             result = self._call(inputs.clone(), kwargs)
         if self.dtype is None:
             self._randomness.restore_default_dtype()
+        else:
+            torch.set_default_dtype(self.dtype)
         self.draws_randomness |= self._randomness.was_used() or self._start.used_generators()
         output = self._pick(result, inputs.shape[1])
         if self.wakes:  # from now on the weights that the first call made

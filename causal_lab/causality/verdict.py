@@ -97,7 +97,8 @@ def _cells(matrix: Tensor) -> list[tuple[int, int, float]]:
 def _map(seen: Examination, leaks: list[Leak]) -> Tensor:
     """Join what gradients and changed inputs show; the future holds only confirmed leaks."""
     past = seen.gradients() if seen.alone is None else seen.alone
-    past = past.tril(seen.lookahead)
+    unmeasured = past.isnan().all(dim=1, keepdim=True)
+    past = torch.where(unmeasured, torch.nan, past.tril(seen.lookahead))
     for leak in leaks:
         held = float(past[leak.output, leak.input].nan_to_num())
         past[leak.output, leak.input] = max(held, leak.size)

@@ -105,8 +105,9 @@ def dependency_state(
     vocabulary = model.token_embedding.num_embeddings
     # Row 0 as it is, row j + 1 with token j changed: one pass for all.
     texts = ids.repeat(T + 1, 1)
-    texts[torch.arange(T) + 1, torch.arange(T)] = (ids + 1) % vocabulary
-    x = model.token_embedding(texts) + model.position_embedding(torch.arange(T))
+    positions = torch.arange(T, device=ids.device)
+    texts[positions + 1, positions] = (ids + 1) % vocabulary
+    x = model.token_embedding(texts) + model.position_embedding(positions)
     blocked = chosen_mask(T, mask)
     for block in model.blocks[:layers]:
         x = block(x, blocked)
@@ -132,10 +133,8 @@ class DependencyExplorer(Explorer):
 
     def __init__(self, T: int = 8, layers: int = 2):
         generator = torch.Generator().manual_seed(0)
-        self.model = GPT(
-            50, MAX_TOKENS, d_model=16, num_heads=2, num_layers=MAX_LAYERS, generator=generator
-        ).eval()
-        self.ids = torch.randint(50, (MAX_TOKENS,), generator=generator)
+        self.model = _build(generator)
+        self.ids = torch.randint(50, (MAX_TOKENS,), generator=generator, device="cpu")
         controls = {
             "T": slider("T, number of tokens", T, 1, MAX_TOKENS),
             "layers": slider("layers", layers, 1, MAX_LAYERS),
@@ -156,3 +155,17 @@ class DependencyExplorer(Explorer):
             caption=f"pairs that see the future: {state.leaks}; "
             f"the last output sees {state.furthest} of {T} tokens",
         )
+
+
+def _build(generator: torch.Generator) -> GPT:
+    """Build the model on the CPU in 32 bits, whatever a notebook has made the default."""
+    default = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float32)
+        with torch.device("cpu"):
+            model = GPT(
+                50, MAX_TOKENS, d_model=16, num_heads=2, num_layers=MAX_LAYERS, generator=generator
+            )
+    finally:
+        torch.set_default_dtype(default)
+    return model.eval()
