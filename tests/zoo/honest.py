@@ -307,6 +307,17 @@ class FourierConvolutionInDouble(FourierConvolution):
     """A float64 model whose FFT casts down to float32 inside."""
 
 
+@honest(floats(batch=2, length=16))
+class FourierConvolutionInDoubleInside(FourierConvolution):
+    """An FFT in float64 inside: both precisions carry the same noise, behind a tanh."""
+
+    def forward(self, x):
+        y, size = x.double(), 2 * x.shape[1]
+        kernel = torch.fft.rfft(self.kernel.double(), size, dim=0)
+        convolved = torch.fft.irfft(torch.fft.rfft(y, size, dim=1) * kernel, size, dim=1)
+        return torch.tanh(convolved[:, : x.shape[1]].to(x.dtype))
+
+
 @honest(floats(dtype=torch.bfloat16))
 class FourierConvolutionInHalf(FourierConvolution):
     """A bfloat16 model whose FFT casts up to float32 inside."""
@@ -1174,6 +1185,23 @@ class RemembersTheLastInput(nn.Module):
     def forward(self, x):
         self.history.append(x.detach().mean())
         return x + sum(self.history)
+
+
+_EARLIER = {}  # what a module keeps outside itself
+
+
+@undecided()
+class KeepsTheLastInputOutside(nn.Module):
+    """The last call's input, in a global: a changed one lingers."""
+
+    def __init__(self):
+        super().__init__()
+        _EARLIER.clear()
+
+    def forward(self, x):
+        earlier = _EARLIER.get("x", x)
+        _EARLIER["x"] = x.detach()
+        return x + (earlier if earlier.shape == x.shape else x)
 
 
 @undecided()
