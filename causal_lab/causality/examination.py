@@ -61,8 +61,8 @@ class Examination:
     >>> with Runner(torch.nn.Identity(), batch=1, length=3) as run:
     ...     seen = Examination(run, inputs, 0, (), [1, 2], torch.Generator().manual_seed(0), True)
     ...     seen.examine()
-    >>> seen.constant, seen.leaking_trials()
-    (False, [])
+    >>> seen.leaking_trials()
+    []
     """
 
     def __init__(self, run, inputs, lookahead, special_ids, cuts, generator, whole):
@@ -77,12 +77,11 @@ class Examination:
         self.border = Border.between(torch.float32, torch.float64)
         self.native_eps = torch.finfo(torch.float32).eps
         self.no_precision: str | None = None
-        self.constant = False
         self.no_gradients: str | None = None
         self.rows: dict[str, Tensor] = {}
         self.nonlinear: set[int] = set()  # outputs whose faint gradients are rounding
         self.unconfirmed: set[int] = set()  # outputs whose gradients promise what never comes
-        self.prefixes: list[tuple] = []  # (relative size, cut, output), natively and finely
+        self.prefixes: list[tuple] = []  # (precision, relative size, cut, output)
         self.prefix_failure: str | None = None
         self.singles: list[Trial] = []
         self.alone: Tensor | None = None
@@ -298,9 +297,6 @@ class Examination:
 
     def _doubtful(self) -> list[Trial]:
         return [t for t in self.trials if t.moved("native") and "fine" not in t.sizes]
-
-    def _not_native(self) -> list[Trial]:
-        return [t for t in self.leaking_trials() if "native" not in t.sizes]
 
     def _repeat(self, find: Callable, precision: str) -> None:
         """Compute doubtful trials again; of large movements a sample, if it leaves no doubt."""
