@@ -9,17 +9,21 @@ floor   module              what it answers
 4       ``exercises``       Is my answer right, and if not, what did I mix up?
 3       ``causality``       Does output t depend on an input after t?
 3       ``training``        How does a model learn from a text, step by step?
+3       ``generation``      How does a model write, one token after the other?
 3       ``measuring``       How well does a model write, guess and fill in?
 2       ``models``          How do GPT and BERT differ by one boolean?
 2       ``plots``           What does this mask, score or weight matrix look like?
 2       ``canvas``          How does a heatmap repaint in a few milliseconds?
 1       ``attention``       How do scores, mask, softmax and values fit together?
+1       ``cache``           What need not be computed twice?
 1       ``hf_weights``      Where does each weight of somebody else's model belong?
 0       ``masks``           Who may look at whom?
 0       ``softmax``         How do scores become weights that sum to 1?
 0       ``style``           Which colour means what?
 0       ``text``            Which words does the model read?
 0       ``runtime``         On what was this run, and would it run so again?
+0       ``linear``          How fast can a few rows pass through a large matrix?
+0       ``progress``        How far has a long computation come?
 -1      ``checks``          Is what came in what was needed, and if not, how to mend it?
 ======  ==================  =====================================================
 

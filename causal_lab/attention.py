@@ -5,6 +5,7 @@ keys and values; every axis before the last two is optional.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from causal_lab.checks import (
     check_tensor,
     describe,
 )
+from causal_lab.linear import Linear
 from causal_lab.masks import generate_causal_mask, to_allowed
 from causal_lab.softmax import masked_softmax
 
@@ -348,10 +350,10 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"dropout must be at least 0 and below 1, got {dropout!r}")
         self.num_heads = num_heads
         self.dropout = dropout
-        self.query_projection = nn.Linear(d_model, d_model, bias=bias)
-        self.key_projection = nn.Linear(d_model, d_model, bias=bias)
-        self.value_projection = nn.Linear(d_model, d_model, bias=bias)
-        self.output_projection = nn.Linear(d_model, d_model, bias=bias)
+        self.query_projection = Linear(d_model, d_model, bias=bias)
+        self.key_projection = Linear(d_model, d_model, bias=bias)
+        self.value_projection = Linear(d_model, d_model, bias=bias)
+        self.output_projection = Linear(d_model, d_model, bias=bias)
 
     @classmethod
     def from_torch(cls, module: nn.MultiheadAttention) -> "MultiHeadAttention":
@@ -411,6 +413,7 @@ class MultiHeadAttention(nn.Module):
         *,
         blocked: Tensor | None = None,
         bias: Tensor | None = None,
+        remember: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
         need_weights: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
         """Look from the tokens of ``x`` at the tokens of ``context``.
@@ -425,6 +428,10 @@ class MultiHeadAttention(nn.Module):
             True where the query may not look. Nothing is blocked unless you say so.
         bias : Tensor, floating, broadcastable to (batch, head, query, key), optional
             Added to the scores before the softmax.
+        remember : callable, optional
+            A cache's ``append``: takes the new keys and values, shape (batch, head, query, dim),
+            and gives back all that may be looked at. The key axis of ``blocked`` and ``bias``
+            counts all of them.
         need_weights : bool, default True
             False takes the fused path, which shows no weights.
 
@@ -439,7 +446,7 @@ class MultiHeadAttention(nn.Module):
         Raises
         ------
         ValueError
-            If a shape, dtype or device does not fit.
+            If a shape, dtype or device does not fit, or ``remember`` meets a ``context``.
 
         Examples
         --------
@@ -447,12 +454,18 @@ class MultiHeadAttention(nn.Module):
         >>> layer(torch.zeros(1, 2, 4), need_weights=False)[1] is None
         True
         """
+        if remember is not None and context is not None:
+            raise ValueError(
+                "remember keeps the keys of the tokens themselves; leave out either it or context"
+            )
         context = x if context is None else context
         _check_tokens("x", x, self.query_projection.weight)
         _check_tokens("context", context, self.query_projection.weight)
         q = split_heads(self.query_projection(x), self.num_heads)  # (batch, head, query, dim)
         k = split_heads(self.key_projection(context), self.num_heads)
         v = split_heads(self.value_projection(context), self.num_heads)
+        if remember is not None:
+            k, v = remember(k, v)  # (batch, head, old and new, dim)
         dropped = self.dropout if self.training else 0.0
         if need_weights or dropped:
             weights = attention_weights(q, k, blocked, bias)

@@ -166,6 +166,52 @@ def generate_incremental_mask(
     return everywhere.triu(diagonal=1 + past_len)
 
 
+def generate_sliding_window_mask(
+    T: int, window: int, *, sinks: int = 0, device: torch.device | str | None = None
+) -> Tensor:
+    """Block the future, and what lies further back than a window.
+
+    Parameters
+    ----------
+    T : int
+        Number of tokens, at least 1.
+    window : int
+        How many tokens a query sees, its own included, at least 1.
+    sinks : int, default 0
+        How many of the first tokens every query sees nevertheless, if they are not its future.
+    device : torch.device or str, optional
+        Where the mask is made; the default device if not given.
+
+    Returns
+    -------
+    Tensor, bool, shape (query, key) = (T, T)
+        True where the query may not look.
+
+    Raises
+    ------
+    ValueError
+        If a number is no integer or too small.
+
+    Notes
+    -----
+    Source: Beltagy et al., "Longformer", 2020; for the sinks, Xiao et al., "Efficient streaming
+    language models with attention sinks", 2023.
+
+    Examples
+    --------
+    >>> generate_sliding_window_mask(4, 2).int().tolist()
+    [[0, 1, 1, 1], [0, 0, 1, 1], [1, 0, 0, 1], [1, 1, 0, 0]]
+    >>> generate_sliding_window_mask(4, 2, sinks=1).int().tolist()[3]
+    [0, 1, 0, 0]
+    """
+    window = check_size("window", window)
+    sinks = check_size("sinks", sinks, minimum=0)
+    blocked = generate_causal_mask(T, device)
+    position = torch.arange(T, device=blocked.device)
+    forgotten = (position[:, None] - position >= window) & (position >= sinks)
+    return blocked | forgotten
+
+
 def generate_padding_mask(
     lengths: Tensor | Sequence[int],
     max_len: int | None = None,

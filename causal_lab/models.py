@@ -6,15 +6,18 @@ see later ones, and the question that the loss asks of the output.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causal_lab.attention import MultiHeadAttention
+from causal_lab.cache import KVCache, SlidingKVCache
 from causal_lab.checks import check_boolean, check_size, check_tensor, describe
 from causal_lab.hf_weights import Weights, load_bert_block, load_gpt_block
+from causal_lab.linear import Linear, linear
 from causal_lab.masks import generate_causal_mask
 
 
@@ -76,13 +79,20 @@ class Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(d_model, eps=epsilon)
         mlp_size = 4 * d_model if mlp_size is None else check_size("mlp_size", mlp_size)
         self.mlp = nn.Sequential(
-            nn.Linear(d_model, mlp_size),
+            Linear(d_model, mlp_size),
             nn.GELU(approximate=activation),
-            nn.Linear(mlp_size, d_model),
+            Linear(mlp_size, d_model),
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, blocked: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        blocked: Tensor | None = None,
+        *,
+        remember: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
+        weights: list[Tensor] | None = None,
+    ) -> Tensor:
         """Pass the tokens through.
 
         Parameters
@@ -91,6 +101,11 @@ class Block(nn.Module):
             One vector per token.
         blocked : Tensor, bool, broadcastable to (batch, head, query, key), optional
             True where the query may not look.
+        remember : callable, optional
+            Takes the new keys and values and gives back all, as for
+            :meth:`causal_lab.attention.MultiHeadAttention.forward`.
+        weights : list, optional
+            Gets the attention weights, shape (batch, head, query, key).
 
         Returns
         -------
@@ -109,13 +124,24 @@ class Block(nn.Module):
         torch.Size([1, 3, 8])
         """
         if self.norm_first:
-            x = x + self._look(self.attention_norm(x), blocked)
+            x = x + self._look(self.attention_norm(x), blocked, remember, weights)
             return x + self.dropout(self.mlp(self.mlp_norm(x)))
-        x = self.attention_norm(x + self._look(x, blocked))
+        x = self.attention_norm(x + self._look(x, blocked, remember, weights))
         return self.mlp_norm(x + self.dropout(self.mlp(x)))
 
-    def _look(self, x: Tensor, blocked: Tensor | None) -> Tensor:
-        return self.dropout(self.attention(x, blocked=blocked, need_weights=False)[0])
+    def _look(
+        self,
+        x: Tensor,
+        blocked: Tensor | None,
+        remember: Callable | None,
+        weights: list[Tensor] | None,
+    ) -> Tensor:
+        output, seen = self.attention(
+            x, blocked=blocked, remember=remember, need_weights=weights is not None
+        )
+        if weights is not None:
+            weights.append(seen)
+        return self.dropout(output)
 
 
 class Transformer(nn.Module):
@@ -238,19 +264,30 @@ class Transformer(nn.Module):
         padding: Tensor | None = None,
         positions: Tensor | None = None,
         token_types: Tensor | None = None,
+        blocked: Tensor | None = None,
+        cache: KVCache | None = None,
+        weights: list[Tensor] | None = None,
     ) -> Tensor:
         """Score every token of the vocabulary at every position.
 
         Parameters
         ----------
         ids : Tensor, integer, shape (batch, length)
-            Token ids.
+            Token ids; with a cache, only those that it has not seen.
         padding : Tensor, bool, shape (batch, length), optional
             True on padding, which nobody sees.
         positions : Tensor, integer, shape (batch, length), optional
-            Counted over the real tokens if not given, so that padding on the left moves nothing.
+            Counted over the real tokens if not given, so that padding on the left moves nothing;
+            with a cache, on from those that it holds.
         token_types : Tensor, integer, shape (batch, length), optional
             The segment of each token; 0 if not given.
+        blocked : Tensor, bool, broadcastable to (batch, head, query, key), optional
+            Blocks more than the model's own mask does, a sliding window for example.
+        cache : KVCache, optional
+            What the model remembers, from :meth:`new_cache`; it takes the new tokens. Call the
+            model inside ``torch.no_grad()`` then.
+        weights : list, optional
+            Gets the attention weights of each block, shape (batch, head, query, key).
 
         Returns
         -------
@@ -260,7 +297,9 @@ class Transformer(nn.Module):
         Raises
         ------
         ValueError
-            If the ids are no such tensor, out of range or too many, or ``padding`` does not fit.
+            If the ids are no such tensor, out of range or too many, ``padding`` or ``blocked``
+            does not fit, or the cache has no room or belongs to another model. It is then as
+            before.
 
         Examples
         --------
@@ -268,7 +307,11 @@ class Transformer(nn.Module):
         >>> model(torch.zeros(2, 5, dtype=torch.long)).shape
         torch.Size([2, 5, 10])
         """
-        return self.head(self.hidden_states(ids, padding, positions, token_types))
+        return self.head(
+            self.hidden_states(
+                ids, padding, positions, token_types, blocked=blocked, cache=cache, weights=weights
+            )
+        )
 
     def hidden_states(
         self,
@@ -276,12 +319,16 @@ class Transformer(nn.Module):
         padding: Tensor | None = None,
         positions: Tensor | None = None,
         token_types: Tensor | None = None,
+        *,
+        blocked: Tensor | None = None,
+        cache: KVCache | None = None,
+        weights: list[Tensor] | None = None,
     ) -> Tensor:
         """Read the tokens; give one vector per position, before the head.
 
         Parameters
         ----------
-        ids, padding, positions, token_types
+        ids, padding, positions, token_types, blocked, cache, weights
             As for :meth:`forward`.
 
         Returns
@@ -301,18 +348,75 @@ class Transformer(nn.Module):
         torch.Size([2, 5, 8])
         """
         self._check_ids(ids, padding)
-        if positions is None:
-            positions = _count_positions(ids, padding)
+        if cache is None:
+            counted, mask = _count_positions(ids, padding), self.blocked(ids.shape[1], padding)
+            mask = _either(mask, blocked)
+        else:
+            self._check_cache(cache, ids, blocked)
+            plan = cache.plan(ids.shape[1], padding)
+            counted, mask = plan.positions, plan.blocked
+        positions = counted if positions is None else positions
         x = self.token_embedding(ids) + self.position_embedding(positions)
         if hasattr(self, "type_embedding"):
             x = x + self.type_embedding(
                 torch.zeros_like(ids) if token_types is None else token_types
             )
         x = self.dropout(self.embedding_norm(x))
-        blocked = self.blocked(ids.shape[1], padding, ids.device)
-        for block in self.blocks:
-            x = block(x, blocked)
+        for number, block in enumerate(self.blocks):
+            remember = None if cache is None else partial(cache.append, number)
+            x = block(x, mask, remember=remember, weights=weights)
         return self.final_norm(x)
+
+    def new_cache(
+        self,
+        batch: int,
+        capacity: int | None = None,
+        *,
+        window: int | None = None,
+        sinks: int = 0,
+    ) -> KVCache:
+        """Make an empty cache that fits this model.
+
+        Parameters
+        ----------
+        batch : int
+            Texts at a time.
+        capacity : int, optional
+            Tokens that each may have; as many as the model can read if not given.
+        window : int, optional
+            Remember only so many tokens, the newest included, in a :class:`SlidingKVCache`.
+        sinks : int, default 0
+            With a window: how many of the first tokens are remembered for ever.
+
+        Returns
+        -------
+        KVCache
+            In the model's dtype, on its device.
+
+        Raises
+        ------
+        ValueError
+            If a number is out of range, or the model is not causal: what it makes of old tokens
+            changes with every new one, so there is nothing to remember.
+
+        Examples
+        --------
+        >>> GPT(10, 8, d_model=8, num_heads=2).new_cache(batch=1)
+        <KVCache 0 of 8 tokens, 2 layers, 1 KiB>
+        """
+        self._check_causal()
+        attention, table = self.blocks[0].attention, self.token_embedding.weight
+        d_model, num_heads = table.shape[1], attention.num_heads
+        sizes = (len(self.blocks), batch, num_heads)
+        where = {"dtype": table.dtype, "device": table.device}
+        if window is not None:
+            if capacity is not None:
+                raise ValueError("a window needs no capacity: its memory does not grow")
+            return SlidingKVCache(*sizes, window, d_model // num_heads, sinks=sinks, **where)
+        if sinks:
+            raise ValueError("sinks need a window; without one, every token is remembered")
+        capacity = self.max_length if capacity is None else capacity
+        return KVCache(*sizes, capacity, d_model // num_heads, **where)
 
     def blocked(
         self,
@@ -329,7 +433,7 @@ class Transformer(nn.Module):
         padding : Tensor, bool, shape (batch, length), optional
             True on padding.
         device : torch.device or str, optional
-            Where the mask is made.
+            Where the mask is made; where the model is, if not given.
 
         Returns
         -------
@@ -349,6 +453,7 @@ class Transformer(nn.Module):
         True
         """
         length = check_size("length", length)
+        device = self.token_embedding.weight.device if device is None else device
         blocked = generate_causal_mask(length, device) if self.causal else None
         if padding is None:
             return blocked
@@ -373,7 +478,7 @@ class Transformer(nn.Module):
         >>> GPT(10, 8, d_model=8, num_heads=2).head(torch.zeros(1, 1, 8)).shape
         torch.Size([1, 1, 10])
         """
-        return F.linear(hidden, self.token_embedding.weight)
+        return linear(hidden, self.token_embedding.weight)
 
     def _check_ids(self, ids: Tensor, padding: Tensor | None) -> None:
         check_tensor("ids", ids)
@@ -394,6 +499,38 @@ class Transformer(nn.Module):
             raise ValueError(
                 f"padding must have the shape of ids, {tuple(ids.shape)}, got "
                 f"{tuple(padding.shape)}"
+            )
+
+    def _check_cache(self, cache: KVCache, ids: Tensor, blocked: Tensor | None) -> None:
+        if not isinstance(cache, KVCache):
+            raise ValueError(f"cache must come from new_cache(batch), got {describe(cache)}")
+        self._check_causal()
+        if blocked is not None:
+            raise ValueError(
+                "with a cache the mask follows from what it holds; for a sliding window use "
+                "new_cache(batch, window=…) and leave blocked out"
+            )
+        if len(ids) != cache.batch:
+            raise ValueError(
+                f"the cache is for {cache.batch} texts, ids bring {len(ids)}; a batch of another "
+                "size needs a cache of its own"
+            )
+        if len(self.blocks) != cache.num_layers:
+            raise ValueError(
+                f"the cache has {cache.num_layers} layers, the model {len(self.blocks)}; make one "
+                "with the model's own new_cache"
+            )
+        if cache.length + ids.shape[1] > self.max_length:
+            raise ValueError(
+                f"{cache.length} tokens read and {ids.shape[1]} new ones are more than "
+                f"max_length={self.max_length}: the model has no vector for such a position"
+            )
+
+    def _check_causal(self) -> None:
+        if not self.causal:
+            raise ValueError(
+                "a model without a causal mask cannot use a cache: what it makes of old tokens "
+                "changes with every new one"
             )
 
 
@@ -719,6 +856,13 @@ class BERT(Transformer):
         )
         weights.check_all_taken()
         return model.eval()
+
+
+def _either(blocked: Tensor | None, more: Tensor | None) -> Tensor | None:
+    """Block what one of two masks blocks."""
+    if more is not None:
+        check_boolean("blocked", more)
+    return more if blocked is None else blocked if more is None else blocked | more
 
 
 def _count_positions(ids: Tensor, padding: Tensor | None) -> Tensor:

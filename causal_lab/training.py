@@ -1,14 +1,13 @@
 """A training loop short enough to read, with a progress bar and what it saw on the way."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
-from tqdm.notebook import tqdm as notebook_tqdm
 
 from causal_lab.checks import check_size, check_tensor
+from causal_lab.progress import with_bar
 
 
 @dataclass
@@ -119,7 +118,9 @@ def train(
     )
     history = History()
     model.train()
-    steps = _with_bar(batches) if progress else batches
+    steps = (
+        with_bar(batches, len(batches), f"{len(batches)} training steps") if progress else batches
+    )
     for batch in steps:
         value = loss(batch)
         optimiser.zero_grad()
@@ -216,25 +217,3 @@ def hide_some(batches: Iterable[Tensor], share: float, *, seed: int) -> list[tup
         hidden = order < max(1, round(share * ids.shape[1]))
         pairs.append((ids, hidden.to(ids.device)))
     return pairs
-
-
-def _with_bar(batches: list) -> Iterator:
-    """Draw a bar: in a notebook a widget beside a constant text, else tqdm's own line."""
-    try:
-        from IPython import get_ipython
-        from IPython.display import display
-    except ImportError:
-        get_ipython = display = None
-    if get_ipython is None or not hasattr(get_ipython(), "kernel"):
-        yield from tqdm(batches, leave=False)
-        return
-    bar = notebook_tqdm(batches, display=False)
-    if not hasattr(bar, "container"):  # switched off by TQDM_DISABLE
-        yield from batches
-        return
-    # A bar's own text holds times, which no saved output can repeat.
-    view = {"version_major": 2, "version_minor": 0, "model_id": bar.container.model_id}
-    text = f"{len(batches)} training steps"
-    view_type = "application/vnd.jupyter.widget-view+json"
-    display({"text/plain": text, view_type: view}, raw=True)
-    yield from bar

@@ -213,9 +213,9 @@ def test_every_block_is_given_blocked_and_its_weights_vanish_exactly_there(model
     for block in model.blocks:
         original = block.attention.forward
 
-        def forward(x, *, blocked, need_weights, original=original):
+        def forward(x, *, blocked, need_weights, original=original, **options):
             seen.append(original(x, blocked=blocked)[1] == 0)
-            return original(x, blocked=blocked, need_weights=need_weights)
+            return original(x, blocked=blocked, need_weights=need_weights, **options)
 
         block.attention.forward = forward
     model(ids, padding=padding)
