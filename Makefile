@@ -42,6 +42,7 @@ format: $(INSTALLED)
 bench: $(INSTALLED)
 	$(RUN) benchmarks/slider_latency.py
 	$(RUN) benchmarks/causality_cost.py
+	$(RUN) benchmarks/decoding.py
 
 picture: $(INSTALLED)
 	$(RUN) tools/draw_readme_picture.py

@@ -348,6 +348,8 @@ class KVCache:
 
     def _close(self) -> None:
         """End a pass, or forget one that was never finished."""
+        if self._real is None:  # no padding was counted; an unfinished pass may have brought some
+            self._padding = None
         self._planned: int | None = None
         self._new_padding: Tensor | None = None
         self._stored: set[int] = set()
@@ -509,6 +511,11 @@ class SlidingKVCache(KVCache):
         super().reset()
         shape = (self.batch, self.capacity)
         self._held = torch.full(shape, -1, device=self.device)  # the position in each slot
+
+    @property
+    def positions(self) -> list[list[int]]:
+        """The positions whose keys are held, of each text, in order."""
+        return [sorted(p for p in row if p >= 0) for row in self._held.tolist()]
 
     def reorder(self, order: Tensor) -> None:  # noqa: D102
         super().reorder(order)

@@ -6,6 +6,7 @@ the same with a plotting library costs ten times as much, which a moving slider 
 """
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,12 +32,16 @@ WEIGHT_LEVELS = 200  # palette numbers 0 to 199: weights from 0 to 1
 _GREYS = 40  # then greys from black to white
 BLACK, WHITE = WEIGHT_LEVELS, WEIGHT_LEVELS + _GREYS - 1
 BLOCKED, HATCH, ALLOWED, PAST, FUTURE, NAN = range(WHITE + 1, WHITE + 7)
+ABSENT = WHITE - 2  # nearly white: there is nothing to see here, not even a 0
+BROKEN = NAN  # one colour for what went wrong; FUTURE frames what should not be seen
 
 _TITLE, _CAPTION, _COLOUR_BAR = 30, 26, 84
 _LEFT = 96
 _BELOW_NUMBERS, _BELOW_WORDS = 46, 92
 _LABEL_LENGTH = 11
 _GRID_UNTIL = 32  # more tokens than this, and grid lines would hide the cells
+_NAMES, _BEHIND, _ABOVE, _BETWEEN = 200, 104, 24, 44  # of a SizePanel: room beside and above, pitch
+_BINARY = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def palette() -> np.ndarray:
@@ -148,8 +153,13 @@ class Cells:
         Hatched where the weight is 0; a blocked cell with a weight is a leak and framed.
     labels : sequence of str, optional
         One per key; numbers if not given.
-    marked : int, optional
-        A query to point at.
+    marked : int or sequence of int, optional
+        A query to point at, or several.
+    absent : ndarray, bool, shape (query, key), optional
+        Left pale: what was never computed here, which is neither a 0 nor blocked.
+    framed : ndarray, bool, shape (query, key), optional
+        Framed because it is wrong, in another colour than a leak is. Like that of a leak, the
+        frame needs cells with room for it, at most 32 along a side.
 
     Examples
     --------
@@ -160,7 +170,9 @@ class Cells:
     weights: np.ndarray | None
     blocked: np.ndarray | None = None
     labels: Sequence[str] | None = None
-    marked: int | None = None
+    marked: int | Sequence[int] | None = None
+    absent: np.ndarray | None = None
+    framed: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -185,6 +197,24 @@ class Bars:
     heights: np.ndarray
     is_future: np.ndarray
     labels: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a :class:`SizePanel` shows.
+
+    Parameters
+    ----------
+    nbytes : sequence of int, or ndarray, shape (row,)
+        At least 1 each.
+
+    Examples
+    --------
+    >>> Sizes([2**10, 2**20]).nbytes
+    [1024, 1048576]
+    """
+
+    nbytes: Sequence[int] | np.ndarray
 
 
 class HeatPanel:
@@ -295,6 +325,11 @@ class HeatPanel:
             if inner is not None and leaking.any():
                 frame = np.take(np.take(leaking, column_of, axis=1), row_of, axis=0) & inner
                 area[frame] = FUTURE
+        if cells.absent is not None:
+            area[np.take(np.take(cells.absent, column_of, axis=1), row_of, axis=0)] = ABSENT
+        if cells.framed is not None and inner is not None:
+            frame = np.take(np.take(cells.framed, column_of, axis=1), row_of, axis=0) & inner
+            area[frame] = BROKEN
         if max(shape) <= _GRID_UNTIL:
             area[self.edges(shape[0])[1:-1]] = WHITE
             area[:, self.edges(shape[1])[1:-1]] = WHITE
@@ -327,8 +362,8 @@ class HeatPanel:
                 continue
             y = (row_edges[position - first] + row_edges[position - first + 1]) // 2
             _write(target, _label_of(position, cells.labels), _LEFT - 8, y, align="right")
-        if cells.marked is not None and first <= cells.marked < shape[1]:
-            row = cells.marked - first
+        marked = [] if cells.marked is None else np.atleast_1d(cells.marked)
+        for row in (position - first for position in marked if first <= position < shape[1]):
             top, bottom = row_edges[row], row_edges[row + 1]
             left, right = _LEFT - 5, _LEFT + self.side + 4
             target[top:bottom, left : left + 4] = BLACK
@@ -441,12 +476,150 @@ class BarPanel:
         _name_axis(target, "position", middle, self.bar_height, bars.labels)
 
 
+class SizePanel:
+    """Sizes in bytes as bars that lie, on an axis where every step is 1,024 times the last.
+
+    Parameters
+    ----------
+    names : sequence of str
+        What each row is, from above.
+    marks : sequence of (int, str), default ()
+        Up to two sizes to compare with, the smaller first, and their names.
+    width : int, default 560
+        Of the bars' area, pixels.
+
+    Notes
+    -----
+    The axis goes from 1 KiB to 16 TiB. What is smaller is a thin line at its start; what is
+    larger goes through to its end and beyond, with a point like an arrow's. The size itself
+    stands behind every bar.
+
+    Examples
+    --------
+    >>> SizePanel(["one token"], width=100).width
+    404
+    """
+
+    LOW, HIGH = 2**10, 2**44
+
+    def __init__(
+        self, names: Sequence[str], marks: Sequence[tuple[int, str]] = (), *, width: int = 560
+    ):
+        self.names, self.marks, self.bar_width = tuple(names), tuple(marks), width
+        self.bar_height = _ABOVE + _BETWEEN * len(self.names)
+        self.width = _NAMES + width + _BEHIND
+        self.height = self.bar_height + _BELOW_NUMBERS
+        self.background = np.full((self.height, self.width), WHITE, dtype=np.uint8)
+        for step in range(1, 5):
+            x = self.x_of(1024**step)
+            self.background[_ABOVE : self.bar_height, x] = WHITE - 6
+            _write(self.background, f"1 {_BINARY[step]}", x, self.bar_height + 6, align="top")
+        for row, name in enumerate(self.names):
+            _write(self.background, name, _NAMES - 10, sum(self.span(row)) // 2, align="right")
+        for number, (size, name) in enumerate(self.marks):
+            x, align = (self.x_of(size) + 5, "left") if number else (self.x_of(size) - 4, "right")
+            _write(self.background, name, x, _ABOVE // 2, align=align)
+        _write(
+            self.background,
+            "bytes, on a logarithmic axis",
+            _NAMES + width // 2,
+            self.bar_height + 34,
+        )
+
+    def x_of(self, size: int) -> int:
+        """Say how far to the right a size lies.
+
+        Parameters
+        ----------
+        size : int
+            Bytes; what lies outside the axis is put at the nearer end.
+
+        Returns
+        -------
+        int
+            Pixels from the left of the panel.
+
+        Examples
+        --------
+        >>> panel = SizePanel(["one token"], width=340)
+        >>> [panel.x_of(size) - panel.x_of(0) for size in (2**10, 2**20, 2**44, 2**50)]
+        [0, 100, 340, 340]
+        """
+        size = min(max(int(size), self.LOW), self.HIGH)
+        return _NAMES + round(self.bar_width * math.log2(size / self.LOW) / 34)
+
+    def span(self, row: int) -> tuple[int, int]:
+        """Say where a bar begins and ends, from above.
+
+        Parameters
+        ----------
+        row : int
+            Counted from 0.
+
+        Returns
+        -------
+        (int, int)
+            Pixels from the top of the panel.
+
+        Examples
+        --------
+        >>> SizePanel(["one token"]).span(0)
+        (34, 58)
+        """
+        top = _ABOVE + row * _BETWEEN + 10
+        return top, top + _BETWEEN - 20
+
+    def paint(self, target: np.ndarray, sizes: Sizes) -> None:
+        """Paste the bars and their sizes into a picture.
+
+        Parameters
+        ----------
+        target : ndarray, uint8, shape (height, width)
+            A copy of the background; changed in place.
+        sizes : Sizes
+            What to show, one per name.
+
+        Raises
+        ------
+        ValueError
+            If there is not one size per name.
+
+        Examples
+        --------
+        >>> panel = SizePanel(["one token"], width=340)
+        >>> picture = panel.background.copy()
+        >>> panel.paint(picture, Sizes([2**20]))
+        >>> int((picture[46] == PAST).sum())
+        100
+        """
+        if len(sizes.nbytes) != len(self.names):
+            raise ValueError(
+                f"nbytes must hold one size per name, {len(self.names)}, got {len(sizes.nbytes)}"
+            )
+        behind = []
+        for row, size in enumerate(sizes.nbytes):
+            top, bottom = self.span(row)
+            end = max(self.x_of(size), _NAMES + 2)
+            target[top:bottom, _NAMES:end] = PAST
+            if size > self.HIGH:
+                height = bottom - top
+                for y in range(height):
+                    point = min(y, height - 1 - y)
+                    target[top + y, end : end + point] = PAST
+                end += height // 2
+            behind.append((readable_size(int(size)), end + 6, (top + bottom) // 2))
+        for size, _ in self.marks:
+            target[_ABOVE - 4 : self.bar_height, self.x_of(size)] = BLACK
+        for text, x, y in behind:  # last, so that no line goes through a number
+            _write(target, text, x, y, align="left", size=13)
+
+
 class Canvas:
     """Panels side by side, each with a title, over one caption.
 
     Parameters
     ----------
-    panels : sequence of HeatPanel or BarPanel
+    panels : sequence of HeatPanel, BarPanel or SizePanel
         From left to right.
 
     Examples
@@ -456,7 +629,7 @@ class Canvas:
     (248, 280)
     """
 
-    def __init__(self, panels: Sequence[HeatPanel | BarPanel]):
+    def __init__(self, panels: Sequence[HeatPanel | BarPanel | SizePanel]):
         self.panels = list(panels)
         self.width = sum(panel.width for panel in self.panels)
         self.height = _TITLE + max(panel.height for panel in self.panels) + _CAPTION
@@ -471,13 +644,13 @@ class Canvas:
             left += panel.width
 
     def paint(
-        self, contents: Sequence[Cells | Bars], *, titles: Sequence[str], caption: str = ""
+        self, contents: Sequence[Cells | Bars | Sizes], *, titles: Sequence[str], caption: str = ""
     ) -> np.ndarray:
         """Paint what the panels show into a new picture.
 
         Parameters
         ----------
-        contents : sequence of Cells or Bars
+        contents : sequence of Cells, Bars or Sizes
             One per panel.
         titles : sequence of str
             One per panel.
@@ -535,6 +708,33 @@ def shortened(label: str) -> str:
     """
     text = printable(label[: 2 * _LABEL_LENGTH])
     return text if len(text) <= _LABEL_LENGTH else text[: _LABEL_LENGTH - 1] + "…"
+
+
+def readable_size(nbytes: int) -> str:
+    """Write a size for a reader, in the largest unit that it fills.
+
+    Parameters
+    ----------
+    nbytes : int
+        Not negative.
+
+    Returns
+    -------
+    str
+        Three digits or four, and the unit.
+
+    Examples
+    --------
+    >>> readable_size(96), readable_size(2**31), readable_size(1_000_000)
+    ('96 bytes', '2 GiB', '977 KiB')
+    """
+    if nbytes == 1:
+        return "1 byte"
+    unit = min(max(nbytes.bit_length() - 1, 0) // 10, len(_BINARY) - 1)
+    number = nbytes / 1024**unit
+    if unit + 1 < len(_BINARY) and round(number) == 1024:  # 1023.9 KiB would look like 1 MiB too
+        unit, number = unit + 1, 1.0
+    return f"{number:.3g} {_BINARY[unit]}" if number < 1000 else f"{number:.0f} {_BINARY[unit]}"
 
 
 def _label_of(index: int, labels: Sequence[str] | None) -> str:

@@ -159,10 +159,13 @@ def sample(
         return logits.argmax(dim=-1)
     # On the CPU, so that every device draws the same token; in 32 bits at least.
     scores = logits.detach().to("cpu", torch.promote_types(logits.dtype, torch.float32))
-    scores, order = (scores / temperature).sort(dim=-1, descending=True, stable=True)
-    scores[:, top_k:] = float("-inf")
+    scores, order = scores.sort(dim=-1, descending=True, stable=True)
+    # The largest becomes 0, so that no temperature is too small to divide by.
+    scores = (scores - scores[:, :1]) / max(temperature, torch.finfo(scores.dtype).tiny)
+    if top_k is not None:
+        scores[:, top_k:] = float("-inf")
     probabilities = scores.softmax(dim=-1)
-    if top_p is not None:
+    if top_p is not None and top_p < 1:  # at 1, rounding would cut off what is unlikely
         before = probabilities.cumsum(dim=-1) - probabilities
         probabilities = probabilities.masked_fill(before >= top_p, 0.0)
         # The likeliest stays in any case: `before` may be off by rounding.
@@ -232,13 +235,16 @@ def stream(
     _check_prompt(ids, padding)
     _check_choice(temperature, top_k, top_p, generator)
     _check_ids_exist(model, {"pad_id": [pad_id], "stop_tokens": stop_tokens})
+    model._check_ids(ids, padding)
     _check_fits(model, ids, check_size("max_new_tokens", max_new_tokens))
+    # The last token is written and never read.
+    to_read = ids.shape[1] + max_new_tokens - 1
     if cache is None:
-        # The last token is written and never read.
-        cache = model.new_cache(len(ids), ids.shape[1] + max_new_tokens - 1)
-    elif cache.length:
-        raise ValueError(f"cache must be empty, it holds {cache.length} tokens; reset() it first")
+        cache = model.new_cache(len(ids), to_read)
     model._check_cache(cache, ids, None)
+    if cache.length:
+        raise ValueError(f"cache must be empty, it holds {cache.length} tokens; reset() it first")
+    cache._check_room(to_read)
 
     def choose(logits: Tensor) -> Tensor:
         return sample(
@@ -327,7 +333,7 @@ def pad_left(rows: Sequence, pad_id: int = 0) -> tuple[Tensor, Tensor]:
     Raises
     ------
     ValueError
-        If there is no row, or an empty one.
+        If there is no row, or an empty one, or ``pad_id`` is negative.
 
     Examples
     --------
@@ -335,6 +341,7 @@ def pad_left(rows: Sequence, pad_id: int = 0) -> tuple[Tensor, Tensor]:
     >>> ids.tolist(), padding.int().tolist()
     ([[5, 6, 7], [0, 0, 8]], [[0, 0, 0], [1, 1, 0]])
     """
+    pad_id = check_size("pad_id", pad_id, minimum=0)
     rows = [_as_row(row) for row in rows]
     if not rows:
         raise ValueError("there is no prompt; give at least one row of token ids")
@@ -430,7 +437,7 @@ def _check_prompt(ids: Tensor, padding: Tensor | None) -> None:
         )
     if padding is not None:
         check_boolean("padding", padding)
-        if padding.shape == ids.shape and bool(padding[:, -1].any()):
+        if padding.shape == ids.shape and ids.ndim == 2 and bool(padding[:, -1].any()):
             raise ValueError(
                 "a prompt ends in padding, and the next token would come after it; pad on the "
                 "left, as pad_left does"

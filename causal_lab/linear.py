@@ -62,8 +62,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if not _is_worth_it(x, weight):
         return F.linear(x, weight, bias)
-    rows = x.reshape(-1, x.shape[-1])
-    product = _times_one(rows, weight) if len(rows) == 1 else _times_few(rows, weight)
+    is_one_row = x.numel() == x.shape[-1]
+    product = _times_one(x, weight) if is_one_row else _times_few(x.flatten(0, -2), weight)
     product = product.reshape(*x.shape[:-1], len(weight))
     return product if bias is None else product.add_(bias)
 
@@ -71,6 +71,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def _is_worth_it(x: Tensor, weight: Tensor) -> bool:
     return (
         weight.numel() >= _SMALLEST
+        and len(weight) >= _ROWS_PER_PART
         and 0 < x.numel() <= _MOST_ROWS * x.shape[-1]
         and x.dtype == weight.dtype == torch.float32
         and x.is_cpu
@@ -82,25 +83,30 @@ def _is_worth_it(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def _times_one(row: Tensor, weight: Tensor) -> Tensor:
-    """Give every part of the matrix the same column; shape (1, out)."""
-    parts = weight[: len(weight) // _PARTS_FOR_ONE * _PARTS_FOR_ONE]
-    parts = parts.view(_PARTS_FOR_ONE, -1, weight.shape[1])  # (part, out, in)
-    column = row.T.expand(_PARTS_FOR_ONE, -1, 1)
-    return _with_rest(torch.bmm(parts, column).view(1, -1), row, weight)
+def _times_one(x: Tensor, weight: Tensor) -> Tensor:
+    """Give every part of the matrix the same column; shape (part, out, 1) or (1, out)."""
+    parts, rest = _cut(weight, len(weight) // _PARTS_FOR_ONE)
+    # Turned, not reshaped: by its strides the library chooses the routine.
+    column = x.reshape(1, -1).T.expand(len(parts), -1, 1)
+    product = torch.bmm(parts, column)
+    return product if rest is None else _joined(product.view(1, -1), x.reshape(1, -1), rest)
 
 
 def _times_few(rows: Tensor, weight: Tensor) -> Tensor:
     """Give every part of the matrix the same rows; shape (row, out)."""
-    parts = weight[: len(weight) // _ROWS_PER_PART * _ROWS_PER_PART]
-    parts = parts.view(-1, _ROWS_PER_PART, weight.shape[1])  # (part, out, in)
+    parts, rest = _cut(weight, _ROWS_PER_PART)
     products = torch.bmm(rows.expand(len(parts), -1, -1), parts.transpose(1, 2))
-    return _with_rest(products.transpose(0, 1).flatten(1), rows, weight)
+    product = products.transpose(0, 1).flatten(1)
+    return product if rest is None else _joined(product, rows, rest)
 
 
-def _with_rest(product: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
-    """Add what was left over when the matrix was cut into equal parts."""
-    done = product.shape[1]
-    if done == len(weight):
-        return product
-    return torch.cat([product, F.linear(rows, weight[done:])], dim=1)
+def _cut(weight: Tensor, size: int) -> tuple[Tensor, Tensor | None]:
+    """Cut a matrix into parts of so many rows, shape (part, size, in), and what is left over."""
+    whole = len(weight) // size * size
+    if whole == len(weight):
+        return weight.view(-1, size, weight.shape[1]), None
+    return weight[:whole].view(-1, size, weight.shape[1]), weight[whole:]
+
+
+def _joined(product: Tensor, rows: Tensor, rest: Tensor) -> Tensor:
+    return torch.cat([product, F.linear(rows, rest)], dim=1)

@@ -6,6 +6,7 @@ which a transposed or reshaped axis cannot hide.
 
 import math
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from causal_lab.attention import (
     merge_heads,
     split_heads,
 )
+from causal_lab.cache import KVCache
 from causal_lab.masks import (
     algorithm_4_causal_mask,
     generate_causal_logit_mask,
@@ -498,6 +500,76 @@ def test_a_layer_that_looks_back_at_its_context_gives_the_rows_of_the_full_pass(
     assert_close(torch.cat(rows, 1), full, 1e-5)
 
 
+class Memory:
+    """Remembers by concatenating, and keeps what came."""
+
+    def __init__(self):
+        self.came, self.old = [], None
+
+    def __call__(self, keys, values):
+        self.came.append((keys, values))
+        new = (keys, values)
+        both = zip(self.old, new, strict=True) if self.old else ()
+        self.old = tuple(torch.cat(parts, dim=2) for parts in both) or new
+        return self.old
+
+
+@pytest.mark.parametrize("make", [Memory, lambda: partial(KVCache(1, B, H, T, D // H).append, 0)])
+@pytest.mark.parametrize("chunks", [[1] * T, [2, 2, 2, 1], [3, 3, 1], [4, 1, 1, 1], [2, 5]])
+@NEED_WEIGHTS
+@torch.no_grad()
+def test_a_layer_that_remembers_gives_the_rows_of_the_full_pass(need_weights, chunks, make):
+    layer, x = multi_head(), randn(B, T, D)
+    output, weights = layer(x, blocked=generate_causal_mask(T))
+    remember, start = make(), 0
+    for size in chunks:
+        end = start + size
+        blocked = generate_incremental_mask(start, size)
+        rows, seen = layer(
+            x[:, start:end], blocked=blocked, remember=remember, need_weights=need_weights
+        )
+        assert_close(rows, output[:, start:end], 1e-5)
+        if need_weights:
+            assert_close(seen, weights[:, :, start:end, :end], 1e-5)
+        start = end
+
+
+@NEED_WEIGHTS
+def test_what_is_remembered_is_every_head_of_the_new_tokens_keys_and_values(need_weights):
+    layer, x, memory = multi_head(), randn(B, 3, D), Memory()
+    layer(x, remember=memory, need_weights=need_weights)
+    [(keys, values)] = memory.came
+    assert torch.equal(keys, split_heads(layer.key_projection(x), H))
+    assert torch.equal(values, split_heads(layer.value_projection(x), H))
+
+
+@NEED_WEIGHTS
+def test_a_layer_looks_at_what_it_is_given_back_and_at_nothing_else(need_weights):
+    layer, x = multi_head(), randn(B, 3, D)
+    keys, values = randn(B, H, 5, D // H, seed=1), randn(B, H, 5, D // H, seed=2)
+    blocked, bias = random_mask(3, 5), randn(3, 5, seed=3)
+    output, weights = layer(
+        x,
+        remember=lambda *new: (keys, values),
+        blocked=blocked,
+        bias=bias,
+        need_weights=need_weights,
+    )
+    queries = split_heads(layer.query_projection(x), H)
+    heads, expected = attention(queries, keys, values, blocked, bias)
+    assert_close(output, layer.output_projection(merge_heads(heads)), 1e-5)
+    if need_weights:
+        assert_close(weights, expected, 1e-6)
+
+
+@NEED_WEIGHTS
+def test_to_remember_and_forget_at_once_changes_nothing(need_weights):
+    layer, x, options = multi_head(), randn(B, T, D), {"need_weights": need_weights}
+    plain = layer(x, blocked=generate_causal_mask(T), **options)[0]
+    remembered = layer(x, blocked=generate_causal_mask(T), remember=lambda *new: new, **options)[0]
+    assert torch.equal(remembered, plain)
+
+
 # --- 5: padding
 
 
@@ -938,6 +1010,12 @@ def test_a_context_that_does_not_fit_is_named(need_weights, context, message):
         MultiHeadAttention(D, H)(X, context, need_weights=need_weights)
 
 
+@NEED_WEIGHTS
+def test_who_remembers_looks_at_no_context(need_weights):
+    with pytest.raises(ValueError, match="leave out either it or context"):
+        MultiHeadAttention(D, H)(X, X, remember=lambda *new: new, need_weights=need_weights)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -952,3 +1030,13 @@ def test_a_context_that_does_not_fit_is_named(need_weights, context, message):
 def test_a_layer_refuses_masks_and_biases_that_do_not_fit(need_weights, options, message):
     with pytest.raises(ValueError, match=message):
         MultiHeadAttention(D, H)(X, need_weights=need_weights, **options)
+
+
+@pytest.mark.parametrize("name", ["blocked", "bias"])
+@NEED_WEIGHTS
+def test_a_layer_that_remembers_needs_masks_for_all_that_it_remembers(need_weights, name):
+    layer, memory = MultiHeadAttention(D, H), Memory()
+    layer(X, remember=memory)
+    for_the_new_only = torch.zeros(T, T, dtype=torch.bool if name == "blocked" else torch.float32)
+    with pytest.raises(ValueError, match=name + r" has shape.*\(query, key\)"):
+        layer(X, remember=memory, need_weights=need_weights, **{name: for_the_new_only})

@@ -1,6 +1,7 @@
 """Every pixel is the palette number that the formula gives; the rest of the picture stays."""
 
 import io
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 from PIL import Image
 
 from causal_lab.canvas import (
+    ABSENT,
     ALLOWED,
     BLACK,
     BLOCKED,
+    BROKEN,
     FUTURE,
     HATCH,
     NAN,
@@ -22,9 +25,12 @@ from causal_lab.canvas import (
     Canvas,
     Cells,
     HeatPanel,
+    SizePanel,
+    Sizes,
     encode_png,
     level_of_weight,
     palette,
+    readable_size,
     weight_of_level,
 )
 from causal_lab.style import (
@@ -111,7 +117,7 @@ def test_the_palette_holds_the_colours_of_all_weights_greys_and_names():
 
 
 def test_every_palette_number_means_one_thing():
-    named = [BLACK, WHITE, BLOCKED, HATCH, ALLOWED, PAST, FUTURE, NAN]
+    named = [BLACK, WHITE, ABSENT, BLOCKED, HATCH, ALLOWED, PAST, FUTURE, NAN]
     assert len(set(named)) == len(named)
     assert min(named) >= WEIGHT_LEVELS
     assert max(named) < 256
@@ -264,6 +270,58 @@ def test_nan_fills_its_cell_with_the_colour_of_nan_blocked_or_not(blocked):
     assert not (np.delete(area, slice(*HeatPanel(384).edges(7)[2:4]), axis=0) == NAN).any()
 
 
+# --- absent and framed cells
+
+
+@pytest.mark.parametrize("T", [1, 7, 64])
+@pytest.mark.parametrize("with_weights", [False, True])
+def test_absent_cells_are_pale_whatever_else_they_are_and_the_others_stay(T, with_weights):
+    weights = draw_weights(T, T) if with_weights else None
+    absent = np.zeros((T, T), dtype=bool)
+    absent[: (T + 1) // 2] = True
+    plain = area_of(HeatPanel(384), Cells(weights, later(T, T)))
+    area = area_of(HeatPanel(384), Cells(weights, later(T, T), absent=absent))
+    for query in range(T):
+        for key in range(T):
+            pixel = pixel_at(area, query, key, (T, T))
+            wanted = ABSENT if absent[query, key] else pixel_at(plain, query, key, (T, T))
+            assert pixel == wanted
+    below = HeatPanel(384).edges(T)[(T + 1) // 2]
+    assert np.array_equal(area[below:], plain[below:])
+
+
+@pytest.mark.parametrize("T", [2, 7, 32])
+def test_framed_cells_and_no_others_have_a_frame_of_their_own_colour(T):
+    framed = np.zeros((T, T), dtype=bool)
+    framed[0, T - 1] = framed[T - 1, T - 1] = True
+    plain = area_of(HeatPanel(384), Cells(None, later(T, T)))
+    area = area_of(HeatPanel(384), Cells(None, later(T, T), framed=framed))
+    for query in range(T):
+        for key in range(T):
+            cell = cell_of(area, query, key, (T, T))[query > 0 :, key > 0 :]  # without the grid
+            border = np.concatenate([cell[0], cell[-1], cell[:, 0], cell[:, -1]])
+            assert (border == BROKEN).all() == framed[query, key]
+            assert (cell == BROKEN).any() == framed[query, key]
+            middle = pixel_at(plain, query, key, (T, T))
+            assert pixel_at(area, query, key, (T, T)) == middle  # the frame does not hide it
+    assert not (area == FUTURE).any()
+
+
+def test_where_there_is_no_room_nothing_is_framed():
+    framed = np.ones((33, 33), dtype=bool)
+    cells = Cells(None, later(33, 33))
+    framed_cells = Cells(None, later(33, 33), framed=framed)
+    assert np.array_equal(area_of(HeatPanel(384), cells), area_of(HeatPanel(384), framed_cells))
+
+
+def test_nothing_absent_and_nothing_framed_is_the_usual_picture():
+    nothing = np.zeros((5, 5), dtype=bool)
+    weights = draw_weights(5, 5)
+    usual = area_of(HeatPanel(384), Cells(weights, later(5, 5)))
+    spelt = area_of(HeatPanel(384), Cells(weights, later(5, 5), absent=nothing, framed=nothing))
+    assert np.array_equal(usual, spelt)
+
+
 # --- labels and marks
 
 
@@ -307,6 +365,25 @@ def test_a_marked_query_is_pointed_at_on_both_sides_of_its_row_only():
     assert columns.min() < LEFT
     assert columns.max() >= LEFT + 384
     assert (marked[rows, columns] == BLACK).all()
+
+
+@pytest.mark.parametrize(
+    ("marked", "rows"),
+    [
+        ([1, 3], {1, 3}),
+        (range(4), {0, 1, 2, 3}),
+        (range(2, 9), {2, 3}),
+        (np.int64(2), {2}),
+        (np.array([0]), {0}),
+        ([], set()),
+    ],
+)
+def test_several_queries_can_be_marked(marked, rows):
+    panel = HeatPanel(384)
+    plain = outside_the_cells(panel, Cells(np.eye(4)))
+    with_marks = outside_the_cells(panel, Cells(np.eye(4), marked=marked))
+    differing = set(np.nonzero((plain != with_marks).any(1))[0])
+    assert differing == {pixel for row in rows for pixel in range(96 * row, 96 * (row + 1))}
 
 
 @pytest.mark.parametrize(("marked", "row"), [(5, 0), (7, 2)])
@@ -476,6 +553,116 @@ def test_bars_are_labelled_with_numbers_or_words():
         pictures.append(picture[200:])
     assert not np.array_equal(pictures[0], pictures[1])
     assert not np.array_equal(pictures[1], pictures[2])
+
+
+# --- sizes
+
+
+MARKS = ((16 * 2**30, "a small one"), (80 * 2**30, "a large one"))
+
+
+def sizes_of(panel: SizePanel, nbytes: list[int]) -> np.ndarray:
+    picture = panel.background.copy()
+    panel.paint(picture, Sizes(nbytes))
+    return picture
+
+
+@pytest.mark.parametrize("nbytes", [2**10, 2**11, 3 * 2**20, 10**9, 2**30, 5 * 2**40, 2**44])
+def test_a_bar_is_as_long_as_the_logarithm_of_its_size(nbytes):
+    panel = SizePanel(["one"], width=680)
+    top, bottom = panel.span(0)
+    bar = sizes_of(panel, [nbytes])[top:bottom] == PAST
+    length = 680 * math.log2(nbytes / 2**10) / 34  # 16 TiB are 2**34 KiB
+    assert (bar.sum(axis=1) == max(round(length), 2)).all()
+    start = panel.x_of(0)
+    assert bar[:, start : start + max(round(length), 2)].all()
+
+
+@pytest.mark.parametrize("nbytes", [1, 32, 1023])
+def test_what_is_less_than_the_axis_is_a_thin_line_at_its_start(nbytes):
+    panel = SizePanel(["one"])
+    middle = sum(panel.span(0)) // 2
+    line = sizes_of(panel, [nbytes])[middle] == PAST
+    assert np.flatnonzero(line).tolist() == [panel.x_of(0), panel.x_of(0) + 1]
+
+
+def test_what_is_more_than_the_axis_has_a_point():
+    panel = SizePanel(["one", "two"])
+    picture = sizes_of(panel, [2**44, 2**44 + 1])
+    lengths = []
+    for row in range(2):
+        top, bottom = panel.span(row)
+        lengths.append((picture[top:bottom] == PAST).sum(axis=1))
+    assert set(lengths[0]) == {panel.bar_width}
+    assert lengths[1].max() > lengths[1][0] == lengths[1][-1] == panel.bar_width
+    assert np.array_equal(lengths[1], lengths[1][::-1])
+
+
+def test_every_bar_has_its_size_behind_it_and_it_ends_inside_the_panel():
+    panel = SizePanel(["one", "two", "three"], MARKS)
+    picture = sizes_of(panel, [1, 17 * 2**30, 1023 * 2**50])
+    for row, end in enumerate([0, 17 * 2**30, 2**50]):
+        top, bottom = panel.span(row)
+        behind = picture[top:bottom, max(panel.x_of(end), panel.x_of(0) + 2) + 20 :]
+        assert (behind == BLACK).any()
+        assert (behind[:, -4:] == WHITE).all()
+    others = sizes_of(panel, [2, 17 * 2**30, 1023 * 2**50])
+    rows = np.nonzero((picture != others).any(1))[0]
+    assert panel.span(0)[0] <= rows.min() <= rows.max() <= panel.span(0)[1]
+
+
+def test_the_lines_of_a_size_panel_stand_where_their_sizes_do():
+    panel = SizePanel(["one"], MARKS)
+    edge = panel.span(0)[0] - 2  # above the bar, below the names of the marks
+    row = sizes_of(panel, [2**10])[edge]
+    ticks = {panel.x_of(1024**step) for step in (1, 2, 3, 4)}
+    assert set(np.flatnonzero(row == BLACK)) == {panel.x_of(16 * 2**30), panel.x_of(80 * 2**30)}
+    assert set(np.flatnonzero((row != BLACK) & (row != WHITE))) == ticks
+    assert panel.x_of(2**10) < panel.x_of(2**20) < panel.x_of(2**30) < panel.x_of(2**40)
+
+
+def test_names_of_rows_marks_ticks_and_axis_are_written_apart():
+    plain, named = SizePanel(["aaa"], MARKS), SizePanel(["bbb"], MARKS)
+    rows, columns = np.nonzero(plain.background != named.background)
+    assert columns.max() < plain.x_of(0)
+    assert plain.span(0)[0] <= rows.min() <= rows.max() <= plain.span(0)[1]
+    without = SizePanel(["aaa"])
+    rows, columns = np.nonzero(plain.background != without.background)
+    assert rows.max() < plain.span(0)[0]
+    between = range(plain.x_of(16 * 2**30), plain.x_of(80 * 2**30) + 1)
+    assert not set(columns) & set(between)
+    below = plain.background[plain.bar_height :] != WHITE
+    assert below.any()
+    assert not below[-1].any()
+
+
+@pytest.mark.parametrize("nbytes", [[], [1], [1, 2, 3]])
+def test_a_size_panel_needs_one_size_per_name(nbytes):
+    with pytest.raises(ValueError, match="one size per name, 2, got"):
+        sizes_of(SizePanel(["one", "two"]), nbytes)
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (1023, "1023 bytes"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (999 * 1024, "999 KiB"),
+        (1010 * 1024, "1010 KiB"),
+        (2**20 - 1, "1 MiB"),
+        (2**20, "1 MiB"),
+        (72 * 2**20, "72 MiB"),
+        (2**31, "2 GiB"),
+        (160 * 2**30, "160 GiB"),
+        (9 * 2**47, "1.12 PiB"),
+        (2**70, "1024 EiB"),
+    ],
+)
+def test_sizes_are_written_for_a_reader(nbytes, text):
+    assert readable_size(nbytes) == text
 
 
 # --- the canvas

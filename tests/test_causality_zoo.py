@@ -4,7 +4,6 @@ import copy
 import functools
 import pickle
 import random
-import time
 from collections import deque
 
 import numpy as np
@@ -65,15 +64,13 @@ def randomness() -> object:
 
 @functools.cache
 def examine(name: str, seed: int = 0):
-    """Check one member; say how long it took and which parts of the world are not as before."""
+    """Check one member, and say which parts of the world are not as before."""
     case = ZOO[name]
     model, inputs = build(case), case.inputs.clone()
     before = {"model": picture(model), "inputs": picture(inputs), "randomness": randomness()}
-    start = time.perf_counter()
     report = check_causality(model, inputs, seed=seed, **case.options)
-    seconds = time.perf_counter() - start
     after = {"model": picture(model), "inputs": picture(inputs), "randomness": randomness()}
-    return report, seconds, [key for key in before if before[key] != after[key]]
+    return report, [key for key in before if before[key] != after[key]]
 
 
 def test_names_are_unique_and_every_kind_is_there():
@@ -85,7 +82,7 @@ def test_names_are_unique_and_every_kind_is_there():
 
 @EVERYONE
 def test_verdict(name):
-    report, _, _ = examine(name)
+    report, _ = examine(name)
     assert report.causal is ZOO[name].causal, str(report)
 
 
@@ -101,7 +98,7 @@ def test_first_leak_lies_ahead(name):
 
 @some(lambda case: case.causal is True)
 def test_nothing_ahead_in_the_map_of_what_is_causal(name):
-    report, _, _ = examine(name)
+    report, _ = examine(name)
     assert report.first_leak is None
     ahead = report.dependencies.triu(report.lookahead + 1)
     assert not (ahead.nan_to_num() > 0).any()
@@ -109,28 +106,30 @@ def test_nothing_ahead_in_the_map_of_what_is_causal(name):
 
 @some(lambda case: case.depends is not None)
 def test_map_of_dependencies(name):
-    report, _, _ = examine(name)
+    report, _ = examine(name)
     assert torch.equal(report.dependencies > 0, ZOO[name].depends > 0), report.dependencies
 
 
 @some(lambda case: case.length_dependent is not None)
 def test_dependence_on_the_length(name):
-    report, _, _ = examine(name)
+    report, _ = examine(name)
     assert report.length_dependent is ZOO[name].length_dependent, str(report)
 
 
 @EVERYONE
 def test_everything_is_as_before(name):
-    assert examine(name)[2] == []
+    assert examine(name)[1] == []
 
 
 @EVERYONE
 def test_another_seed_says_the_same(name):
-    report, _, _ = examine(name, seed=1)
+    report, _ = examine(name, seed=1)
     assert report.causal is ZOO[name].causal, str(report)
 
 
 @EVERYONE
-def test_is_quick(name):
-    # The machine may be busy: the better of two runs counts.
-    assert min(examine(name)[1], examine(name, seed=1)[1]) < 1.0
+def test_takes_a_bounded_number_of_passes(name):
+    # Counted, not timed: a busy machine must not decide.
+    report, T = examine(name)[0], ZOO[name].inputs.shape[1]
+    assert report.forward_equivalents <= 16 * T
+    assert report.backwards <= 3 * T

@@ -29,6 +29,8 @@ def test_every_notebook_so_far_has_exercises():
         "minus_infinity",
         "row_by_row",
         "causal_attention",
+        "gpt_or_bert",
+        "kv_cache",
     }
 
 

@@ -14,6 +14,7 @@ from causal_lab.masks import (
     generate_causal_mask,
     generate_incremental_mask,
     generate_padding_mask,
+    generate_sliding_window_mask,
     to_additive,
     to_allowed,
 )
@@ -80,6 +81,37 @@ def test_a_chunk_sees_what_the_last_rows_of_the_whole_causal_mask_see(past_len, 
 
 def test_the_newest_token_sees_every_token():
     assert not generate_incremental_mask(11, 1).any()
+
+
+# --- a sliding window
+
+
+@pytest.mark.parametrize("sinks", [0, 1, 2, 4, 20])
+@pytest.mark.parametrize("window", [1, 2, 3, 5, 20])
+@pytest.mark.parametrize("T", [1, 2, 3, 7, 13])
+def test_a_window_blocks_the_future_and_what_lies_further_back_except_the_sinks(T, window, sinks):
+    blocked = generate_sliding_window_mask(T, window, sinks=sinks)
+    expected = [
+        [key > query or (query - key >= window and key >= sinks) for key in range(T)]
+        for query in range(T)
+    ]
+    assert blocked.dtype == torch.bool
+    assert blocked.tolist() == expected
+
+
+@pytest.mark.parametrize("window", [1, 3, 6])
+def test_a_window_of_three_is_three_tokens_the_querys_own_included(window):
+    seen = (~generate_sliding_window_mask(9, window)).sum(dim=1)
+    assert seen.tolist() == [min(query + 1, window) for query in range(9)]
+
+
+def test_there_are_no_sinks_unless_you_say_so_and_a_wide_window_is_the_causal_mask():
+    assert torch.equal(
+        generate_sliding_window_mask(7, 3), generate_sliding_window_mask(7, 3, sinks=0)
+    )
+    assert torch.equal(generate_sliding_window_mask(7, 7), generate_causal_mask(7))
+    assert torch.equal(generate_sliding_window_mask(7, 1, sinks=7), generate_causal_mask(7))
+    assert torch.equal(generate_sliding_window_mask(7, 1), ~torch.eye(7, dtype=torch.bool))
 
 
 # --- padding
@@ -193,6 +225,7 @@ def test_from_additive_refuses_a_finite_fill_and_says_so(fill):
         lambda device: generate_causal_mask(3, device),
         lambda device: generate_causal_logit_mask(3, device),
         lambda device: generate_incremental_mask(2, 3, device),
+        lambda device: generate_sliding_window_mask(5, 2, sinks=1, device=device),
     ],
 )
 def test_a_mask_is_made_on_the_device_asked_for_and_else_on_the_cpu(make):
@@ -228,6 +261,20 @@ def test_a_cache_holds_no_negative_number_of_tokens(past_len):
 def test_a_chunk_holds_at_least_one_token(current_len):
     with pytest.raises(ValueError, match="current_len must be an integer of at least 1"):
         generate_incremental_mask(2, current_len)
+
+
+@pytest.mark.parametrize("size", BAD_SIZES)
+def test_a_window_holds_at_least_one_token_and_so_does_its_text(size):
+    with pytest.raises(ValueError, match="window must be an integer of at least 1"):
+        generate_sliding_window_mask(4, size)
+    with pytest.raises(ValueError, match="T must be an integer of at least 1"):
+        generate_sliding_window_mask(size, 4)
+
+
+@pytest.mark.parametrize("sinks", [-1, True, False, 2.0, "2", None])
+def test_there_is_no_negative_number_of_sinks(sinks):
+    with pytest.raises(ValueError, match="sinks must be an integer of at least 0"):
+        generate_sliding_window_mask(4, 2, sinks=sinks)
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64, "float32", None])

@@ -25,39 +25,54 @@ from causal_lab.canvas import (
     _CAPTION,
     _GRID_UNTIL,
     _LEFT,
+    _NAMES,
     _TITLE,
+    ABSENT,
     ALLOWED,
     BLACK,
     BLOCKED,
+    BROKEN,
     FUTURE,
     HATCH,
     NAN,
     PAST,
     WEIGHT_LEVELS,
+    WHITE,
     Canvas,
     Cells,
     HeatPanel,
+    _ink,
     palette,
 )
+from causal_lab.masks import generate_causal_mask
+from causal_lab.models import BERT, GPT
 from causal_lab.text import WordVectors, learn_word_vectors
 from causal_lab.widgets import (
     AttentionExplorer,
+    CacheExplorer,
+    ChunkExplorer,
     DependencyExplorer,
     Explorer,
     FillExplorer,
+    GenerationExplorer,
     LeakExplorer,
     MaskExplorer,
     SoftmaxExplorer,
 )
+from causal_lab.widgets import cache as cache_module
 from causal_lab.widgets import dependency as dependency_module
 from causal_lab.widgets import explorer as explorer_module
+from causal_lab.widgets import generation as generation_module
 from causal_lab.widgets.attention import MAX_TOKENS as MAX_WORDS
 from causal_lab.widgets.attention import SELF_SCORE, SENTENCE, attention_state, word_inputs
+from causal_lab.widgets.cache import OWN, PRESETS, cache_state
+from causal_lab.widgets.chunk import MAX_CURRENT, MAX_PAST, chunk_state
 from causal_lab.widgets.dependency import MAX_LAYERS, WINDOW, dependency_state
 from causal_lab.widgets.dependency import MAX_TOKENS as MAX_DEPENDENCY
 from causal_lab.widgets.explorer import choice, slider
 from causal_lab.widgets.fill import DTYPES, FILLS, fill_state
 from causal_lab.widgets.fill import MAX_TOKENS as MAX_FILL
+from causal_lab.widgets.generation import CACHED, UNCACHED, GenerationState
 from causal_lab.widgets.leak import ALL_ZERO, RANDOM, WAYS, leak_state
 from causal_lab.widgets.leak import MAX_TOKENS as MAX_LEAK
 from causal_lab.widgets.mask import CAUSAL, NO_MASK, mask_state
@@ -100,6 +115,38 @@ def vectors() -> WordVectors:
     return learn_word_vectors()
 
 
+PROMPT, STEPS, SYMBOLS = [3, 1, 4, 1, 5], 16, "abcdefghijklmnopqrst"
+
+
+@lru_cache
+def writer() -> GPT:
+    with torch.device("cpu"):
+        generator = torch.Generator().manual_seed(8)
+        return GPT(20, 24, d_model=12, num_heads=3, num_layers=2, generator=generator).eval()
+
+
+@lru_cache
+def story() -> list[int]:
+    """Write on without the package's loop: always all tokens, always the likeliest next."""
+    ids = list(PROMPT)
+    with torch.no_grad():
+        for _ in range(STEPS):
+            ids.append(int(writer()(torch.tensor([ids], device="cpu"))[0, -1].argmax()))
+    return ids
+
+
+def new_writing(**options) -> GenerationExplorer:
+    prompt = torch.tensor(PROMPT, device="cpu")
+    return GenerationExplorer(writer(), prompt, **({"symbols": SYMBOLS, "steps": STEPS} | options))
+
+
+def finished_writing() -> GenerationExplorer:
+    explorer = new_writing()
+    for _ in explorer.stream():
+        pass
+    return explorer
+
+
 MAKERS = {
     "mask": MaskExplorer,
     "leak": LeakExplorer,
@@ -107,6 +154,9 @@ MAKERS = {
     "softmax": SoftmaxExplorer,
     "attention": lambda *args, **kwargs: AttentionExplorer(vectors(), *args, **kwargs),
     "dependency": DependencyExplorer,
+    "chunk": ChunkExplorer,
+    "cache": CacheExplorer,
+    "generation": finished_writing,
 }
 CLASSES = {
     "mask": MaskExplorer,
@@ -115,6 +165,9 @@ CLASSES = {
     "softmax": SoftmaxExplorer,
     "attention": AttentionExplorer,
     "dependency": DependencyExplorer,
+    "chunk": ChunkExplorer,
+    "cache": CacheExplorer,
+    "generation": GenerationExplorer,
 }
 CONTROLS = {
     "mask": ("T", "position", "mask"),
@@ -123,6 +176,15 @@ CONTROLS = {
     "softmax": ("T", "temperature", "axis", "row"),
     "attention": ("text", "T", "changed", "mask"),
     "dependency": ("T", "layers", "mask"),
+    "chunk": ("past_len", "current_len"),
+    "cache": ("model", "layers", "heads", "head_dim", "T", "batch", "dtype"),
+    "generation": ("step", "layer", "head", "computed"),
+}
+# The slider that is moved where any slider will do: from 1 to 13 at least.
+MAIN = dict.fromkeys(CONTROLS, "T") | {
+    "chunk": "past_len",
+    "cache": "layers",
+    "generation": "step",
 }
 NOT_MASKED = dependency_module.NO_MASK
 POINTERS = {"mask": "position", "softmax": "row", "attention": "changed"}  # to one position
@@ -167,8 +229,30 @@ CONTEXTS = {
         {"T": MAX_DEPENDENCY, "layers": MAX_LAYERS, "mask": NOT_MASKED},
         {"T": 20, "layers": 3, "mask": WINDOW},
     ],
+    "chunk": [
+        {},
+        {"past_len": 0, "current_len": 1},
+        {"past_len": MAX_PAST, "current_len": MAX_CURRENT},
+        {"past_len": 9, "current_len": 1},
+    ],
+    "cache": [
+        {},
+        {"model": "GPT-2", "batch": 3},
+        {"model": "Mistral 7B", "T": 2**20, "batch": 64, "dtype": "float32"},
+        {"layers": 1, "heads": 1, "head_dim": 8, "T": 1},
+        {"layers": 96, "heads": 96, "head_dim": 256, "T": 2**20, "batch": 64},
+    ],
+    "generation": [
+        {},
+        {"step": 0, "computed": UNCACHED},
+        {"step": 1, "layer": 1, "head": 2},
+        {"step": 7, "layer": 1, "head": 1, "computed": UNCACHED},
+    ],
 }
 EVERY_EXPLORER = pytest.mark.parametrize("name", MAKERS)
+EVERY_EXPLORER_WITH_A_LENGTH = pytest.mark.parametrize(
+    "name", ["mask", "leak", "fill", "softmax", "attention", "dependency"]
+)
 EVERY_CONTROL = pytest.mark.parametrize(
     ("name", "control"), [(name, control) for name in MAKERS for control in CONTROLS[name]]
 )
@@ -177,7 +261,7 @@ EVERY_CONTROL = pytest.mark.parametrize(
 def settings(control: widgets.Widget) -> list:
     """List values of a control: all options of a menu, ends and middles of a slider."""
     if isinstance(control, widgets.Dropdown | widgets.SelectionSlider):
-        return list(control.options)
+        return [o[1] if isinstance(o, tuple) else o for o in control.options]
     if isinstance(control, widgets.Text):
         return list(TEXTS)
     if isinstance(control, widgets.FloatLogSlider):
@@ -370,6 +454,89 @@ def visible(T: int, mask: str) -> np.ndarray:
     return (back >= 0) & (back < 3) if mask == WINDOW else back >= 0
 
 
+def expected_chunk(explorer, past_len, current_len):
+    shape = (current_len, past_len + current_len)
+    lower_right, upper_left = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    wrong = 0
+    for row in range(current_len):
+        for key in range(past_len + current_len):
+            lower_right[row, key] = key > past_len + row
+            upper_left[row, key] = key > row
+            wrong += upper_left[row, key] and not lower_right[row, key]
+    return {
+        "lower_right": lower_right,
+        "upper_left": upper_left,
+        "past_len": past_len,
+        "current_len": current_len,
+        "wrong": wrong,
+    }
+
+
+# As their papers and configurations have them.
+KNOWN_MODELS = {
+    "GPT-2": {"layers": 12, "heads": 12, "head_dim": 64, "T": 1024},
+    "GPT-2 XL": {"layers": 48, "heads": 25, "head_dim": 64, "T": 1024},
+    "Llama 2 7B": {"layers": 32, "heads": 32, "head_dim": 128, "T": 4096},
+    "Llama 3 8B": {"layers": 32, "heads": 8, "head_dim": 128, "T": 8192},
+    "Llama 3 70B": {"layers": 80, "heads": 8, "head_dim": 128, "T": 8192},
+    "Mistral 7B": {"layers": 32, "heads": 8, "head_dim": 128, "T": 8192},
+}
+
+
+def expected_cache(explorer, model, layers, heads, head_dim, T, batch, dtype):
+    if model != OWN:
+        numbers = {"layers": layers, "heads": heads, "head_dim": head_dim, "T": T}
+        assert numbers == KNOWN_MODELS[model]
+    size = {"float32": 4, "bfloat16": 2}[dtype]
+    token = 2 * layers * heads * head_dim * size
+    remembered = T if T < 4096 else 4096
+    formula = (
+        f"2 · {layers} {'layer' if layers == 1 else 'layers'} · "
+        f"{heads} {'head' if heads == 1 else 'heads'} · {head_dim} · "
+        f"{T:,} {'token' if T == 1 else 'tokens'} · "
+        f"{batch} {'text' if batch == 1 else 'texts'} · {size} bytes = "
+        f"{size_in_words(token * T * batch)}"
+    )
+    return {
+        "nbytes": np.array([token, token * T, token * T * batch, token * remembered * batch]),
+        "formula": formula,
+    }
+
+
+def size_in_words(nbytes: int) -> str:
+    number, units = float(nbytes), ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"]
+    while number >= 1024:
+        number, units = number / 1024, units[1:]
+    return f"{number:.0f} {units[0]}" if number >= 1000 else f"{number:.3g} {units[0]}"
+
+
+def expected_generation(explorer, step, layer, head, computed):
+    prompt, T = len(PROMPT), len(PROMPT) + step
+    read = T if step == 0 else T - 1
+    weights = np.zeros((T, T))
+    weights[:read, :read] = full_pass(read)[layer, head]
+    passes = [prompt]  # the rows that each step computes; the first one reads the prompt
+    for number in range(2, step + 1):
+        passes.append(1 if computed == CACHED else prompt + number - 1)
+    return {
+        "weights": weights,
+        "labels": tuple(SYMBOLS[number] for number in story()[:T]),
+        "read": read,
+        "step": step,
+        "computed": passes[-1],
+        "total": sum(passes),
+    }
+
+
+@lru_cache
+def full_pass(length: int) -> np.ndarray:
+    """Read a text in one pass; shape (layer, head, query, key)."""
+    seen = []
+    with torch.no_grad():
+        writer()(torch.tensor([story()[:length]], device="cpu"), weights=seen)
+    return torch.cat(seen).numpy()
+
+
 EXPECTED = {
     "mask": expected_mask,
     "leak": expected_leak,
@@ -377,6 +544,9 @@ EXPECTED = {
     "softmax": expected_softmax,
     "attention": expected_attention,
     "dependency": expected_dependency,
+    "chunk": expected_chunk,
+    "cache": expected_cache,
+    "generation": expected_generation,
 }
 
 
@@ -416,6 +586,8 @@ def check_zeros(name: str, explorer: Explorer) -> None:
         for _ in range(values["layers"]):
             reached = np.minimum(visible(values["T"], values["mask"]) @ reached, 1)
         assert np.array_equal(state.moved > 0, reached > 0)
+    if name == "generation":
+        assert (state.weights[triangle(len(state.weights))] == 0).all()
 
 
 # What the pixels should be
@@ -508,6 +680,63 @@ def check_picture(name: str, explorer: Explorer) -> None:
         check_bars(picture, panels[1], panels[0].width, state.moved, early)
     if name == "dependency":
         check_cells(picture, panels[0], state.moved, triangle(len(state.moved)), None)
+    if name == "chunk":
+        check_chunk(picture, panels[0], 0, state, state.lower_right)
+        check_chunk(picture, panels[1], panels[0].width, state, state.upper_left)
+    if name == "cache":
+        check_sizes(picture, panels[0], state.nbytes)
+    if name == "generation":
+        check_generation(picture, panels[0], state)
+
+
+def check_chunk(picture, panel, left, state, blocked) -> None:
+    """Cached rows are pale; of the others, and of no other cell, what is wrong is framed."""
+    side, T, past_len = panel.side, blocked.shape[1], state.past_len
+    area = picture[_TITLE : _TITLE + side, left + _LEFT : left + _LEFT + side]
+    edges, middle = np.array(starts(side, T)), centres(side, T)
+    found = area[np.ix_(middle, middle)]
+    assert (found[:past_len] == ABSENT).all()
+    assert np.array_equal(found[past_len:] == ALLOWED, ~blocked)
+    assert np.isin(found[past_len:][blocked], (HATCH, BLOCKED)).all()
+    wrong = np.zeros((T, T), dtype=bool)
+    wrong[past_len:] = blocked & ~state.lower_right
+    for near in (edges[:-1] + 2, edges[1:] - 2):
+        assert np.array_equal(area[np.ix_(near, middle)] == BROKEN, wrong)
+        assert np.array_equal(area[np.ix_(middle, near)] == BROKEN, wrong)
+    pale = area[: edges[past_len]]
+    assert np.isin(pale, (ABSENT, WHITE)).all()  # WHITE: the grid
+
+
+def check_sizes(picture, panel, nbytes) -> None:
+    """Every bar ends where the logarithm of its size says, or is a line, or has a point."""
+    for row, size in enumerate(nbytes):
+        middle = _TITLE + sum(panel.span(row)) // 2
+        top = _TITLE + panel.span(row)[0]
+        share = np.log2(max(int(size), 2**10) / 2**10) / 34
+        end = _NAMES + (round(560 * share) if size <= 2**44 else 560)
+        line = picture[middle, _NAMES:]
+        bar = line[: max(end - _NAMES, 2)]
+        assert np.isin(bar, (PAST, BLACK)).all()
+        assert (bar == PAST).sum() >= len(bar) - 2  # two lines may cross it
+        assert (picture[top, end + 2 :] != PAST).all()
+        assert (line[len(bar) + 2] == PAST) == (size > 2**44)
+
+
+def check_generation(picture, panel, state) -> None:
+    """The rows that were read as usual, the newest pale, a bar beside those computed now."""
+    side, T = panel.side, len(state.labels)
+    area = picture[_TITLE : _TITLE + side, _LEFT : _LEFT + side]
+    middle = centres(side, T)
+    found = area[np.ix_(middle, middle)]
+    future = triangle(T)[: state.read]
+    level = np.rint(np.sqrt(state.weights[: state.read]) * (WEIGHT_LEVELS - 1))
+    assert np.isin(found[: state.read][future], (HATCH, BLOCKED)).all()
+    assert np.array_equal(found[: state.read][~future], level[~future])
+    assert (found[state.read :] == ABSENT).all()
+    edges, strip = starts(side, T), picture[_TITLE : _TITLE + side, _LEFT - 3]
+    pixels = np.zeros(side, dtype=bool)
+    pixels[edges[state.read - state.computed] : edges[state.read]] = True
+    assert np.array_equal(strip == BLACK, pixels)
 
 
 def check_image(explorer: Explorer) -> None:
@@ -587,10 +816,10 @@ def test_a_new_explorer_shows_what_a_moved_one_shows(name):
 def test_a_message_from_the_browser_repaints(name):
     explorer = MAKERS[name]()
     data = {"method": "update", "state": {"value": 3}, "buffer_paths": []}
-    explorer.controls["T"]._handle_msg({"content": {"data": data}, "buffers": []})
-    assert explorer.values()["T"] == 3
+    explorer.controls[MAIN[name]]._handle_msg({"content": {"data": data}, "buffers": []})
+    assert explorer.values()[MAIN[name]] == 3
     check(name, explorer)
-    assert explorer.image.value == move(MAKERS[name](), T=3).image.value
+    assert explorer.image.value == move(MAKERS[name](), **{MAIN[name]: 3}).image.value
 
 
 @pytest.mark.parametrize("name", POINTERS)
@@ -672,18 +901,18 @@ def test_the_text_alternative_never_says_more_than_the_picture(text):
 
 @EVERY_EXPLORER
 def test_one_move_is_one_repaint_even_if_other_sliders_follow(name, monkeypatch):
-    explorer = move(MAKERS[name](), T=9)
-    for control in set(CONTROLS[name]) - {"T", "text"}:
+    explorer = move(MAKERS[name](), **{MAIN[name]: 9})
+    for control in set(CONTROLS[name]) - {MAIN[name], "text"}:
         move(explorer, **{control: settings(explorer.controls[control])[-1]})
     compute, seen = explorer.compute, []
 
     def count(**values):
-        seen.append(values["T"])
+        seen.append(values[MAIN[name]])
         return compute(**values)
 
     monkeypatch.setattr(explorer, "compute", count)
-    for T in (3, 1, 8):
-        move(explorer, T=T)
+    for value in (3, 1, 8):
+        move(explorer, **{MAIN[name]: value})
     assert seen == [3, 1, 8]
 
 
@@ -837,6 +1066,441 @@ def test_layers_out_of_range_are_refused(layers):
         DependencyExplorer(layers=layers)
 
 
+# A chunk behind a cache
+
+
+def caption_of(explorer: Explorer, monkeypatch) -> str:
+    """Ask for the words below the present picture."""
+    captions = []
+    with monkeypatch.context() as patch:
+        patch.setattr(explorer.canvas, "paint", lambda *_, caption, **__: captions.append(caption))
+        explorer.paint(explorer.state)
+    return captions[0]
+
+
+def fits(explorer: Explorer, monkeypatch) -> None:
+    """Titles and caption end before the picture does."""
+    texts = []
+
+    def look(target, text, x, y, **options):
+        texts.append((text, x, options))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("causal_lab.canvas._write", look)
+        patch.setattr(HeatPanel, "paint", lambda *_: None)
+        explorer.paint(explorer.state)
+    for text, x, options in texts:
+        if options.get("align") == "left":
+            assert x + _ink(text, options.get("size", 12)).shape[1] <= explorer.canvas.width, text
+
+
+def test_the_mask_at_the_upper_left_is_what_pytorch_makes_of_is_causal():
+    for past_len, current_len in ((0, 3), (4, 3), (5, 1)):
+        state = chunk_state(past_len, current_len)
+        T = past_len + current_len
+        query, keys = torch.randn(1, current_len, 4), torch.randn(1, T, 4)
+        seen = torch.nn.functional.scaled_dot_product_attention(
+            query, keys, torch.eye(T)[None], is_causal=True
+        )[0]
+        assert np.array_equal(seen.numpy() == 0, state.upper_left)
+        assert np.array_equal(generate_causal_mask(T)[past_len:].numpy(), state.lower_right)
+
+
+def test_a_chunk_without_a_past_is_right_at_both_corners():
+    for current_len in range(1, MAX_CURRENT + 1):
+        assert chunk_state(0, current_len).wrong == 0
+        assert chunk_state(7, current_len).wrong == 7 * current_len
+
+
+@pytest.mark.parametrize(
+    ("past_len", "current_len", "words"),
+    [
+        (0, 5, ["training or prefill: the whole triangle", "5 of 5 rows", "the same mask"]),
+        (0, 1, ["training or prefill: the whole triangle", "1 of 1 rows", "the same mask"]),
+        (1, 1, ["one step", "no mask needed", "1 of 2 rows", "blocks 1 cell that"]),
+        (9, 1, ["one step", "no mask needed", "1 of 10 rows", "blocks 9 cells that"]),
+        (4, 3, ["a chunk of 3 behind 4", "3 of 7 rows", "blocks 12 cells that"]),
+    ],
+)
+def test_the_caption_names_the_case_of_a_chunk(past_len, current_len, words, monkeypatch):
+    caption = caption_of(ChunkExplorer(past_len, current_len), monkeypatch)
+    assert all(word in caption for word in words), caption
+
+
+def test_the_words_of_a_chunk_fit_into_the_picture(monkeypatch):
+    explorer = ChunkExplorer()
+    for past_len in (0, 4, 10, MAX_PAST):
+        for current_len in (1, MAX_CURRENT):
+            fits(move(explorer, past_len=past_len, current_len=current_len), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "name"),
+    [
+        ((-1, 3), "past_len"),
+        ((MAX_PAST + 1, 3), "past_len"),
+        ((4, 0), "current_len"),
+        ((4, MAX_CURRENT + 1), "current_len"),
+        ((4, 2.5), "current_len"),
+    ],
+)
+def test_a_chunk_out_of_range_is_refused(numbers, name):
+    with pytest.raises(ValueError, match=f"{name}, .* must lie between"):
+        ChunkExplorer(*numbers)
+
+
+# The memory of a cache
+
+
+def test_the_presets_are_the_known_models():
+    assert {
+        name: dict(zip(("layers", "heads", "head_dim", "T"), numbers, strict=True))
+        for name, numbers in PRESETS.items()
+    } == KNOWN_MODELS
+
+
+@pytest.mark.parametrize("model", KNOWN_MODELS)
+def test_choosing_a_model_moves_the_sliders_in_one_repaint(model, monkeypatch):
+    explorer = move(CacheExplorer(), layers=7, batch=3, dtype="float32")
+    compute, seen = explorer.compute, []
+
+    def count(**values):
+        seen.append(values)
+        return compute(**values)
+
+    monkeypatch.setattr(explorer, "compute", count)
+    move(explorer, model=model)
+    wanted = {"model": model, **KNOWN_MODELS[model], "batch": 3, "dtype": "float32"}
+    assert seen == [wanted]
+    assert explorer.values() == wanted
+    check("cache", explorer)
+
+
+@pytest.mark.parametrize("control", ["layers", "heads", "head_dim", "T"])
+def test_a_slider_that_leaves_a_models_numbers_turns_the_menu(control):
+    explorer = CacheExplorer("GPT-2")
+    home, png = explorer.values(), explorer.image.value
+    move(explorer, **{control: 32})
+    assert explorer.values() == {**home, control: 32, "model": OWN}
+    check("cache", explorer)
+    move(explorer, **{control: home[control]})  # back by hand: the same picture
+    assert explorer.values() == {**home, "model": OWN}
+    assert explorer.image.value == png
+    move(explorer, model="GPT-2")
+    assert explorer.values() == home
+
+
+@pytest.mark.parametrize(("control", "value"), [("batch", 7), ("dtype", "float32")])
+def test_how_a_model_is_used_does_not_turn_the_menu(control, value):
+    explorer = move(CacheExplorer("GPT-2"), **{control: value})
+    assert explorer.values()["model"] == "GPT-2"
+
+
+def test_ones_own_numbers_come_back():
+    explorer = move(CacheExplorer("GPT-2"), layers=5, T=64)
+    for model in ("Llama 3 70B", "Mistral 7B", OWN):
+        move(explorer, model=model)
+    values = explorer.values()
+    assert (values["layers"], values["T"], values["head_dim"]) == (5, 64, 64)
+    check("cache", explorer)
+    move(explorer, model="Llama 3 8B", T=2)  # and those of a model that was left later
+    move(move(explorer, model="GPT-2"), model=OWN)
+    assert (explorer.values()["layers"], explorer.values()["T"]) == (32, 2)
+
+
+def test_every_control_gets_one_message_at_most_per_move():
+    explorer = CacheExplorer("GPT-2")
+    told = []
+    for name, control in explorer.controls.items():
+        control.observe(lambda change, name=name: told.append(name), names="value")
+    move(explorer, model="Llama 3 70B")
+    assert sorted(told) == sorted(["model", "layers", "heads", "head_dim", "T"])
+    told.clear()
+    move(explorer, layers=79)
+    assert sorted(told) == ["layers", "model"]
+
+
+def test_the_length_is_told_by_its_index_as_a_browser_does():
+    explorer = CacheExplorer("GPT-2")
+    data = {"method": "update", "state": {"index": 5}, "buffer_paths": []}
+    explorer.controls["T"]._handle_msg({"content": {"data": data}, "buffers": []})
+    assert (explorer.values()["T"], explorer.values()["model"]) == (32, OWN)
+    check("cache", explorer)
+
+
+def test_the_slider_of_lengths_has_every_power_of_two_with_separators():
+    options = CacheExplorer().controls["T"].options
+    assert [value for _, value in options] == [2**power for power in range(21)]
+    assert all(label == f"{value:,}" for label, value in options)
+
+
+@pytest.mark.parametrize(("T", "saves"), [(4096, False), (8192, True)])
+def test_a_window_saves_only_where_the_text_is_longer(T, saves):
+    nbytes = cache_state(3, 2, 8, T, 5, "float32").nbytes
+    assert (nbytes[3] < nbytes[2]) == saves
+    assert nbytes[3] == 2 * 3 * 2 * 8 * 4096 * 5 * 4
+
+
+def test_bytes_come_from_the_cache_module(monkeypatch):
+    monkeypatch.setattr(cache_module, "cache_nbytes", lambda *args, **kwargs: 7)
+    assert cache_state(1, 1, 1, 1, 1, "float32").nbytes.tolist() == [7, 7, 7, 7]
+
+
+def test_the_words_of_a_cache_fit_into_the_picture(monkeypatch):
+    explorer = CacheExplorer()
+    fits(explorer, monkeypatch)
+    fits(move(explorer, **CONTEXTS["cache"][-1], dtype="float32"), monkeypatch)
+    assert caption_of(explorer, monkeypatch).endswith("· 64 texts · 4 bytes = 1.12 PiB")
+
+
+def test_an_unknown_model_is_refused():
+    with pytest.raises(ValueError, match=f"model must be one of GPT-2, .*{OWN}, got 'GPT-5'"):
+        CacheExplorer("GPT-5")
+    assert CacheExplorer(OWN).values()["model"] == OWN
+
+
+# A model that writes
+
+
+def test_what_is_written_is_what_a_loop_without_a_cache_writes():
+    explorer = new_writing()
+    assert list(explorer.stream()) == story()[len(PROMPT) :]
+
+
+def test_the_recorded_weights_are_those_of_one_full_pass():
+    explorer = finished_writing()
+    read = len(PROMPT) + STEPS - 1
+    assert explorer.weights.shape == (2, 3, read, read)
+    np.testing.assert_allclose(explorer.weights, full_pass(read), rtol=0, atol=1e-5)
+    assert np.abs(np.diff(explorer.weights, axis=1)).max() > 0.01  # the heads do differ
+    assert np.abs(np.diff(explorer.weights, axis=0)).max() > 0.01
+
+
+def test_the_picture_follows_while_the_model_writes():
+    explorer = new_writing()
+    step, pngs = explorer.controls["step"], [explorer.image.value]
+    assert (step.value, step.max, explorer.state.written) == (0, 1, None)
+    check("generation", explorer)
+    for number, token in enumerate(explorer.stream(), start=1):
+        assert (step.value, step.max) == (number, number)
+        assert explorer.state.written == SYMBOLS[token]
+        check("generation", explorer)
+        pngs.append(explorer.image.value)
+    assert len(set(pngs)) == STEPS + 1
+    for number, png in enumerate(pngs):  # and the slider goes through it again
+        assert move(explorer, step=number).image.value == png
+
+
+def test_a_hand_that_went_back_is_taken_along_by_the_next_token():
+    explorer = new_writing()
+    tokens = explorer.stream()
+    for _ in range(6):
+        next(tokens)
+    move(explorer, step=2)
+    check("generation", explorer)
+    next(tokens)
+    assert (explorer.values()["step"], explorer.state.step) == (7, 7)
+    check("generation", explorer)
+
+
+def test_each_token_is_one_repaint_and_one_message(monkeypatch):
+    explorer = new_writing()
+    compute, seen, told = explorer.compute, [], []
+
+    def count(**values):
+        seen.append(values["step"])
+        return compute(**values)
+
+    monkeypatch.setattr(explorer, "compute", count)
+    explorer.controls["step"].observe(lambda change: told.append(change["new"]), names="value")
+    tokens = explorer.stream()
+    for _ in range(4):
+        next(tokens)
+    assert seen[-4:] == told == [1, 2, 3, 4]
+
+
+def test_writing_again_begins_anew():
+    explorer = finished_writing()
+    tokens = explorer.stream(temperature=1.0, top_k=20, generator=torch.Generator().manual_seed(4))
+    step = explorer.controls["step"]
+    assert (step.value, step.max, explorer.written, explorer.state.step) == (0, 1, 0, 0)
+    check("generation", explorer)
+    written = [next(tokens) for _ in range(3)]
+    assert written != story()[len(PROMPT) : len(PROMPT) + 3]
+    assert (step.value, step.max) == (3, 3)
+    labels = tuple(SYMBOLS[number] for number in [*PROMPT, *written])
+    assert explorer.state.labels == labels
+    seen = []
+    with torch.no_grad():
+        writer()(torch.tensor([[*PROMPT, *written[:2]]]), weights=seen)
+    np.testing.assert_allclose(explorer.state.weights[:7, :7], seen[0][0, 0], atol=1e-5)
+    assert not explorer.state.weights[7].any()
+
+
+def test_a_text_of_one_step_is_painted_anew_too():
+    explorer = new_writing(steps=1)
+    labels = set()
+    for seed in range(8):
+        draw = torch.Generator().manual_seed(seed)
+        (token,) = explorer.stream(temperature=5.0, top_k=20, generator=draw)
+        assert explorer.state.written == SYMBOLS[token]
+        labels.add(explorer.state.written)
+    assert len(labels) > 1
+
+
+def test_an_older_stream_is_told_to_stop():
+    explorer = new_writing()
+    older = explorer.stream()
+    next(older)
+    newer = explorer.stream()
+    with pytest.raises(ValueError, match="another stream of this explorer has begun"):
+        next(older)
+    assert len(list(newer)) == STEPS
+    check("generation", explorer)
+
+
+def test_a_stream_that_is_left_stays_where_it_was():
+    explorer = new_writing()
+    for number, _ in enumerate(explorer.stream(), start=1):
+        if number == 3:
+            break
+    assert (explorer.written, explorer.controls["step"].max) == (3, 3)
+    check("generation", move(explorer, step=1))
+
+
+def test_a_stop_token_ends_the_stream():
+    explorer = new_writing()
+    stop = story()[len(PROMPT)]
+    assert list(explorer.stream(stop_tokens=[stop])) == [stop]
+    assert explorer.controls["step"].value == 1
+
+
+def test_a_model_of_one_layer_and_one_head_has_nothing_to_choose():
+    model = GPT(20, 24, d_model=4, num_heads=1, num_layers=1).eval()
+    explorer = GenerationExplorer(model, torch.tensor(PROMPT), steps=3)
+    assert len(list(explorer.stream())) == 3
+    for name in ("layer", "head"):
+        control = explorer.controls[name]
+        assert (control.min, control.max) == (0, 1)
+        move(explorer, **{name: 1})
+        assert explorer.values()[name] == 0
+
+
+@pytest.mark.parametrize(
+    ("step", "computed", "words"),
+    [
+        (0, CACHED, ["nothing is written yet", "in one pass, 5 of 5 rows"]),
+        (1, CACHED, ["step 1 writes “{}”", "computed 5 of 5 rows", "5 since the start"]),
+        (4, CACHED, ["step 4 writes “{}”", "computed 1 of 8 rows", "8 since the start"]),
+        (4, UNCACHED, ["step 4 writes “{}”", "computed 8 of 8 rows", "26 since the start"]),
+    ],
+)
+def test_the_caption_counts_the_rows(step, computed, words, monkeypatch):
+    explorer = move(finished_writing(), step=step, computed=computed)
+    caption = caption_of(explorer, monkeypatch)
+    letter = SYMBOLS[story()[len(PROMPT) + step - 1]]
+    assert all(word.format(letter) in caption for word in words), caption
+    fits(explorer, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "labels"),
+    [
+        (None, ("3", "1", "4", "1", "5")),
+        (SYMBOLS, ("d", "b", "e", "b", "f")),
+        (list(SYMBOLS), ("d", "b", "e", "b", "f")),
+        (lambda number: "  "[: number - 3], ("␣", "␣", "␣", "␣", "␣␣")),
+        (lambda number: f"w{number}", ("w3", "w1", "w4", "w1", "w5")),
+    ],
+)
+def test_symbols_are_a_list_or_a_function_or_the_numbers(symbols, labels, monkeypatch):
+    explorer = new_writing(symbols=symbols)
+    assert explorer.state.labels == labels
+    assert len(list(explorer.stream())) == STEPS
+    fits(explorer, monkeypatch)
+
+
+def test_the_title_is_the_end_of_the_text():
+    end = generation_module._end_of_text
+    assert end(tuple("a␣cat")) == "a cat"
+    assert end(("a", "cat")) == "a cat"
+    assert end(("a", "\n")) == "a\\n"
+    assert end(tuple("x" * 60 + "end")) == "…" + "x" * 40 + "end"
+
+
+def test_the_callers_prompt_stays_the_callers():
+    prompt = torch.tensor(PROMPT)
+    explorer = GenerationExplorer(writer(), prompt, SYMBOLS, STEPS)
+    prompt.fill_(0)
+    assert list(explorer.stream()) == story()[len(PROMPT) :]
+
+
+def test_weights_of_low_precision_are_recorded_in_32_bits():
+    model = copy.deepcopy(writer()).bfloat16()
+    explorer = GenerationExplorer(model, torch.tensor(PROMPT), SYMBOLS, 4)
+    assert len(list(explorer.stream())) == 4
+    assert explorer.state.weights.dtype == np.float32
+    np.testing.assert_allclose(explorer.state.weights[:8].sum(-1), 1, atol=0.02)
+
+
+def test_no_graph_is_kept_while_writing():
+    with torch.enable_grad():
+        explorer = finished_writing()
+        tokens = explorer.stream()
+        next(tokens)
+        assert torch.is_grad_enabled()
+
+
+def test_a_state_without_a_step_has_nothing_written():
+    weights = np.zeros((2, 2), dtype=np.float32)
+    assert GenerationState(weights, ("a", "b"), 2, 0, 2, 2).written is None
+    assert GenerationState(weights, ("a", "b"), 1, 1, 1, 1).written == "b"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GenerationExplorer("model", torch.tensor(PROMPT)), "must be a Transformer"),
+        (
+            lambda: GenerationExplorer(
+                BERT(20, 24, d_model=8, num_heads=2).eval(), torch.tensor(PROMPT)
+            ),
+            "not causal",
+        ),
+        (
+            lambda: GenerationExplorer(GPT(20, 64, d_model=8, num_heads=2), torch.tensor(PROMPT)),
+            r"call model.eval\(\) first",
+        ),
+        (lambda: GenerationExplorer(writer(), PROMPT), "prompt must be a tensor"),
+        (lambda: GenerationExplorer(writer(), torch.tensor([PROMPT])), r"got \(1, 5\)"),
+        (lambda: GenerationExplorer(writer(), torch.tensor([]).long()), r"got \(0,\)"),
+        (lambda: GenerationExplorer(writer(), torch.tensor([1.5]), steps=2), "must be integers"),
+        (lambda: GenerationExplorer(writer(), torch.tensor([20]), steps=2), "between 0 and 19"),
+        (lambda: new_writing(steps=0), "steps must be"),
+        (lambda: new_writing(steps=20), "5 tokens and 20 steps are more than .*max_length=24"),
+        (lambda: new_writing(symbols="abc"), "name every token of the model, 20, got 3"),
+        (lambda: new_writing().stream(cache=None), "cache cannot be given"),
+        (lambda: new_writing().stream(weights=[].append), "weights cannot be given"),
+        (lambda: new_writing().stream(top_k=3), "add temperature"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_at_once(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_refused_stream_leaves_what_was_written():
+    explorer = finished_writing()
+    png = explorer.image.value
+    with pytest.raises(ValueError, match="add temperature"):
+        explorer.stream(top_k=3)
+    assert (explorer.written, explorer.image.value) == (STEPS, png)
+
+
+def test_prompt_and_steps_may_fill_the_model():
+    assert len(list(new_writing(steps=19).stream())) == 19
+
+
 # Words as labels
 
 WORDS = ["the", "cat", "sat", "on", "the", "mat"]
@@ -936,17 +1600,17 @@ def test_every_explorer_shows_and_raises_errors(name, monkeypatch):
     state, compute = explorer.state, explorer.compute
 
     def fail_at_two(**values):
-        if values["T"] == 2:
+        if values[MAIN[name]] == 2:
             raise ZeroDivisionError("two")
         return compute(**values)
 
     monkeypatch.setattr(explorer, "compute", fail_at_two)
     with pytest.raises(ZeroDivisionError, match="two"):
-        move(explorer, T=2)
+        move(explorer, **{MAIN[name]: 2})
     assert "ZeroDivisionError: two" in explorer.error.value
     assert explorer.state is state
     check_image(explorer)
-    move(explorer, T=3)
+    move(explorer, **{MAIN[name]: 3})
     check(name, explorer)
 
 
@@ -975,14 +1639,15 @@ def every_widget(widget: widgets.Widget) -> list[widgets.Widget]:
 
 @EVERY_EXPLORER
 def test_display_is_one_bundle(name):
-    explorer = move(MAKERS[name](), T=5)
+    explorer = move(MAKERS[name](), **{MAIN[name]: 5})
     bundle = explorer._repr_mimebundle_()
     assert set(bundle) == {
         "text/plain",
         "image/png",
         "application/vnd.jupyter.widget-view+json",
     }
-    assert bundle["text/plain"] == f"<{CLASSES[name].__name__} T=5>"
+    length = {"chunk": "", "generation": "", "cache": " T=4096"}.get(name, " T=5")
+    assert bundle["text/plain"] == f"<{CLASSES[name].__name__}{length}>"
     view = bundle["application/vnd.jupyter.widget-view+json"]
     assert view == {
         "version_major": 2,
@@ -1003,7 +1668,7 @@ def test_ipython_shows_the_bundle_and_nothing_else(name, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-@EVERY_EXPLORER
+@EVERY_EXPLORER_WITH_A_LENGTH
 def test_the_text_says_the_length_and_no_more(name):
     explorer = MAKERS[name]()
     texts = []
@@ -1046,8 +1711,8 @@ def test_sliders_follow_the_hand(name):
 def test_the_picture_never_changes_its_size(name):
     explorer = MAKERS[name]()
     sizes = set()
-    for T in settings(explorer.controls["T"]):
-        sizes.add(read_png(move(explorer, T=T).image.value).size)
+    for value in settings(explorer.controls[MAIN[name]]):
+        sizes.add(read_png(move(explorer, **{MAIN[name]: value}).image.value).size)
     assert sizes == {(explorer.canvas.width, explorer.canvas.height)}
     assert explorer.image.format == "png"
 
@@ -1100,16 +1765,21 @@ def hold(monkeypatch, explorer: Explorer, step: str) -> tuple[list, threading.Ev
 def test_of_moves_that_wait_only_the_last_is_computed(name, step, monkeypatch):
     explorer = MAKERS[name]()
     seen, release = hold(monkeypatch, explorer, step)
-    threads = [start(move_T, explorer, 2)]
+    main = explorer.controls[MAIN[name]]
+
+    def move_main(value: int) -> None:
+        main.value = value
+
+    threads = [start(move_main, 2)]
     wait_until(lambda: seen)
-    for T in (9, 4, 11, 5, 13, 6, 10, 7, 12):
-        threads.append(start(move_T, explorer, T))
-        wait_until(lambda T=T: explorer.controls["T"].value == T)
+    for value in (9, 4, 11, 5, 13, 6, 10, 7, 12):
+        threads.append(start(move_main, value))
+        wait_until(lambda value=value: main.value == value)
     release.set()
     join(threads)
-    assert [values["T"] for values in seen] == [2, 12]
+    assert [values[MAIN[name]] for values in seen] == [2, 12]
     check(name, explorer)
-    assert explorer.image.value == move(MAKERS[name](), T=12).image.value
+    assert explorer.image.value == move(MAKERS[name](), **{MAIN[name]: 12}).image.value
 
 
 def move_T(explorer: Explorer, T: int) -> None:
@@ -1275,7 +1945,7 @@ def test_the_default_dtype_does_not_matter(name):
 
 
 @pytest.mark.parametrize("T", [0, -1, 10**6])
-@EVERY_EXPLORER
+@EVERY_EXPLORER_WITH_A_LENGTH
 def test_a_length_out_of_range_is_refused(name, T):
     with pytest.raises(ValueError, match=f"T, .* must lie between 1 and .*, got {T}"):
         MAKERS[name](T=T)
@@ -1290,7 +1960,7 @@ def test_a_short_list_of_words_is_shown_whole():
 
 
 @pytest.mark.parametrize("T", [2.5, "8", [8]])
-@EVERY_EXPLORER
+@EVERY_EXPLORER_WITH_A_LENGTH
 def test_a_length_that_is_no_whole_number_is_refused(name, T):
     with pytest.raises(ValueError, match="T, "):
         MAKERS[name](T=T)

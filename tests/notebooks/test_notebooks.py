@@ -22,6 +22,7 @@ EXERCISE_MODULES = {
     "03_row_by_row": "row_by_row",
     "04_causal_attention": "causal_attention",
     "05_gpt_or_bert": "gpt_or_bert",
+    "06_kv_cache": "kv_cache",
 }
 OPT_OUTS = re.compile(r"NBVAL_(IGNORE_OUTPUT|SKIP)|nbval-(ignore-output|skip)")
 

@@ -1,0 +1,587 @@
+"""The exercises of notebook 06: positions, attention over a cache, windows, rotations."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from causal_lab.attention import attention
+from causal_lab.exercises.frame import Exercise, Misconception, checker
+from causal_lab.masks import generate_causal_mask, generate_incremental_mask
+
+CHUNK_POSITIONS = Exercise(
+    name="chunk_positions",
+    level="easy",
+    minutes=3,
+    reference=lambda past_len, current_len: past_len + torch.arange(current_len),
+    cases=[(2, 1), (2, 3), (4, 2), (0, 3)],
+    misconceptions=[
+        Misconception(
+            "forgotten offset",
+            "You start at 0 again, as if nothing had been read. Only the first chunk is right that "
+            "way: behind past_len tokens, the first new one stands at past_len.",
+            lambda past_len, current_len: torch.arange(current_len),
+        ),
+        Misconception(
+            "one too late",
+            "You start one too late and leave a gap. Positions count from 0: the cached tokens "
+            "take 0 to past_len - 1, so past_len is the next free place.",
+            lambda past_len, current_len: past_len + 1 + torch.arange(current_len),
+        ),
+        Misconception(
+            "one too early",
+            "Your first new token stands where the last cached one stands already. That one has "
+            "position past_len - 1, the next free place is past_len.",
+            lambda past_len, current_len: past_len - 1 + torch.arange(current_len),
+        ),
+        Misconception(
+            "the first one for all",
+            "All your tokens stand where the first new one does. As long as they come one by one "
+            "you cannot see it. In a chunk, each one stands one further.",
+            lambda past_len, current_len: torch.full((current_len,), past_len),
+        ),
+        Misconception(
+            "the last one for all",
+            "All your tokens stand where the last new one does. As long as they come one by one "
+            "you cannot see it. In a chunk, each one stands one further.",
+            lambda past_len, current_len: torch.full((current_len,), past_len + current_len - 1),
+        ),
+        Misconception(
+            "the cached ones too",
+            "You count the whole text. The cached tokens got their positions when they came: "
+            "return one position for each *new* token.",
+            lambda past_len, current_len: torch.arange(past_len + current_len),
+        ),
+        Misconception(
+            "current_len as the end",
+            "You hand current_len to arange as its end, but it is a number of tokens. "
+            "arange(start, end) stops before end, and your end is past_len + current_len.",
+            lambda past_len, current_len: torch.arange(past_len, current_len),
+        ),
+        Misconception(
+            "stops short",
+            "Your last token has no position: arange leaves its end out by itself, so do not take "
+            "off another 1.",
+            lambda past_len, current_len: torch.arange(past_len, past_len + current_len - 1),
+        ),
+        Misconception(
+            "one too many",
+            "You have a position more than new tokens. Count them: from past_len to "
+            "past_len + current_len, both included, that is current_len + 1.",
+            lambda past_len, current_len: torch.arange(past_len, past_len + current_len + 1),
+        ),
+    ],
+)
+
+
+def _attend_chunk(q: Tensor, k_new: Tensor, v_new: Tensor, k_old: Tensor, v_old: Tensor) -> Tensor:
+    k, v = torch.cat([k_old, k_new]), torch.cat([v_old, v_new])
+    return attention(q, k, v, generate_incremental_mask(len(k_old), len(q)))[0]
+
+
+def _weights(
+    q: Tensor, k: Tensor, blocked: Tensor, scale: float | None = None, dim: int = -1
+) -> Tensor:
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    return torch.softmax((q @ k.T * scale).masked_fill(blocked, -math.inf), dim)
+
+
+def _with_mask(mask_of: Callable[[int, int], Tensor]) -> Callable:
+    """Attend as is right, but with another mask for past_len and current_len."""
+
+    def attend_chunk(q, k_new, v_new, k_old, v_old):
+        blocked = mask_of(len(k_old), len(q))
+        return _weights(q, torch.cat([k_old, k_new]), blocked) @ torch.cat([v_old, v_new])
+
+    return attend_chunk
+
+
+def _with_scale(scale_of: Callable[[Tensor, Tensor], float], dim: int = -1) -> Callable:
+    """Attend as is right, but with another scale, or a softmax along another axis."""
+
+    def attend_chunk(q, k_new, v_new, k_old, v_old):
+        k, blocked = torch.cat([k_old, k_new]), generate_incremental_mask(len(k_old), len(q))
+        return _weights(q, k, blocked, scale_of(q, k), dim) @ torch.cat([v_old, v_new])
+
+    return attend_chunk
+
+
+def _row_by_row(cached: Callable[[Tensor, Tensor, int], Tensor]) -> Callable:
+    """Attend one token after the other; ``cached`` says what lies in the cache for token i."""
+
+    def attend_chunk(q, k_new, v_new, k_old, v_old):
+        rows = []
+        for i in range(len(q)):
+            k, v = cached(k_old, k_new, i), cached(v_old, v_new, i)
+            rows.append(_weights(q[i : i + 1], k, torch.tensor(False)) @ v)
+        return torch.cat(rows)
+
+    return attend_chunk
+
+
+def _triangle(past_len: int, current_len: int, diagonal: int) -> Tensor:
+    return torch.ones(current_len, past_len + current_len, dtype=torch.bool).triu(diagonal)
+
+
+def _stored_then_joined(q, k_new, v_new, k_old, v_old):
+    k_cache, v_cache = torch.cat([k_old, k_new]), torch.cat([v_old, v_new])
+    return _attend_chunk(q, k_new, v_new, k_cache, v_cache)
+
+
+def _new_before_old(q, k_new, v_new, k_old, v_old):
+    k, v = torch.cat([k_new, k_old]), torch.cat([v_new, v_old])
+    return _weights(q, k, generate_incremental_mask(len(k_old), len(q))) @ v
+
+
+def _values_forgotten(q, k_new, v_new, k_old, v_old):
+    k = torch.cat([k_old, k_new])
+    return _weights(q, k, generate_incremental_mask(len(k_old), len(q))) @ v_new
+
+
+def _polarity_of_sdpa(q, k_new, v_new, k_old, v_old):
+    k, v = torch.cat([k_old, k_new]), torch.cat([v_old, v_new])
+    blocked = generate_incremental_mask(len(k_old), len(q))
+    return scaled_dot_product_attention(q, k, v, attn_mask=blocked)
+
+
+def _zero_score(q, k_new, v_new, k_old, v_old):
+    k, v = torch.cat([k_old, k_new]), torch.cat([v_old, v_new])
+    blocked = generate_incremental_mask(len(k_old), len(q))
+    return torch.softmax((q @ k.T / math.sqrt(q.shape[-1])).masked_fill(blocked, 0.0), -1) @ v
+
+
+def _cut_afterwards(q, k_new, v_new, k_old, v_old):
+    weights = _weights(q, torch.cat([k_old, k_new]), torch.tensor(False))
+    blocked = generate_incremental_mask(len(k_old), len(q))
+    return weights.masked_fill(blocked, 0.0) @ torch.cat([v_old, v_new])
+
+
+def _weights_alone(q, k_new, v_new, k_old, v_old):
+    blocked = generate_incremental_mask(len(k_old), len(q))
+    return _weights(q, torch.cat([k_old, k_new]), blocked)
+
+
+def _chunk(past_len: int, q: list, k: list) -> tuple[Tensor, ...]:
+    """Make a case whose values are one-hot: the output shows the weights."""
+    k, v = torch.tensor(k), torch.eye(len(k))
+    return torch.tensor(q), k[past_len:], v[past_len:], k[:past_len], v[:past_len]
+
+
+def _random_chunk(past_len: int, current_len: int, dim: int) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(10 * past_len + current_len)
+    total = past_len + current_len
+    shapes = ((current_len, dim), (total, dim), (total, 2))
+    q, k, v = (torch.randn(shape, generator=generator).round(decimals=1) for shape in shapes)
+    v = v + torch.arange(total)[:, None]
+    return q, k[past_len:], v[past_len:], k[:past_len], v[:past_len]
+
+
+ATTEND_CHUNK = Exercise(
+    name="attend_chunk",
+    level="medium",
+    minutes=8,
+    reference=_attend_chunk,
+    cases=[
+        _chunk(1, [[2.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]]),
+        _chunk(1, [[1.0, 0.0], [0.0, 2.0]], [[1.0, 1.0], [0.0, 1.0], [1.0, 0.0]]),
+        _random_chunk(2, 3, 3),
+        _random_chunk(4, 2, 5),
+        _random_chunk(0, 2, 3),
+    ],
+    misconceptions=[
+        Misconception(
+            "upper left",
+            "Your mask starts at the upper left corner, as if the chunk were the start of the "
+            "text: the first new token sees the first old one and nothing else. Align it lower "
+            "right: triu(diagonal=1 + len(k_old)). (is_causal=True has the same fault.)",
+            _with_mask(lambda past, now: _triangle(past, now, 1)),
+        ),
+        Misconception(
+            "no mask",
+            "Your chunk sees its own future: you hide nothing, or use the last token's mask row "
+            "for all. One by one it looks right, since a single token has no future here. Compare "
+            "the first row, which must give no weight to later tokens.",
+            _with_mask(lambda past, now: torch.tensor(False)),
+        ),
+        Misconception(
+            "one row for all",
+            "You use the first new token's mask row for the whole chunk: the tokens behind it do "
+            "not even see themselves. The mask has one row for each new token.",
+            _with_mask(lambda past, now: generate_incremental_mask(past, now)[:1]),
+        ),
+        Misconception(
+            "not stored in between",
+            "Each of your new tokens sees the cache and itself, but not the new tokens before it. "
+            "Store a token before the next one asks. As long as chunks have one token you cannot "
+            "see it.",
+            _row_by_row(lambda old, new, i: torch.cat([old, new[i : i + 1]])),
+        ),
+        Misconception(
+            "asked before stored",
+            "Your new tokens look into the old cache only. A token sees itself as well, and the "
+            "new ones before it: join first, then attend.",
+            _row_by_row(lambda old, new, i: old),
+        ),
+        Misconception(
+            "stored twice",
+            "You store each new token twice. The softmax takes the copy for one more token, so the "
+            "new ones weigh double. Count the keys: len(k_old) + len(k_new).",
+            _row_by_row(lambda old, new, i: torch.cat([old, new[: i + 1], new[: i + 1]])),
+        ),
+        Misconception(
+            "stored twice, once as the past",
+            "You store the new tokens, then join them to the cache again. The first copy passes "
+            "for old, so the mask leaves it open: new tokens weigh double, and they see their "
+            "future. Count the keys: len(k_old) + len(k_new).",
+            _stored_then_joined,
+        ),
+        Misconception(
+            "cache not used",
+            "You attend to the new tokens only: everything read before is forgotten. Put the old "
+            "keys and values before the new ones with cat.",
+            lambda q, k_new, v_new, k_old, v_old: _attend_chunk(
+                q, k_new, v_new, k_old[:0], v_old[:0]
+            ),
+        ),
+        Misconception(
+            "values not stored",
+            "You join the keys but not the values. Each key gets a weight, and each weight needs a "
+            "value: old and new ones, in the same order.",
+            _values_forgotten,
+        ),
+        Misconception(
+            "new before old",
+            "You put the new tokens before the old ones. Without a mask nobody would notice, but "
+            "the mask counts its columns in reading order: it hides the end, where old tokens now "
+            "stand. cat([old, new]).",
+            _new_before_old,
+        ),
+        Misconception(
+            "inverted",
+            "Your mask is upside down: you block what may be seen. A single token then sees "
+            "nothing, and its row is NaN. Here True means blocked.",
+            _with_mask(lambda past, now: ~generate_incremental_mask(past, now)),
+        ),
+        Misconception(
+            "polarity of SDPA",
+            "You hand a mask that is True where blocked to scaled_dot_product_attention, which "
+            "reads True as allowed. A single token then sees nothing. Invert it: ~blocked.",
+            _polarity_of_sdpa,
+        ),
+        Misconception(
+            "own token blocked",
+            "You block one diagonal too many: no token sees itself. The diagonal where a token "
+            "meets itself is len(k_old); start blocking one further.",
+            _with_mask(lambda past, now: _triangle(past, now, past)),
+        ),
+        Misconception(
+            "one too open",
+            "You leave one diagonal too many open: in a chunk, each token sees the next one. Start "
+            "blocking at diagonal=1 + len(k_old).",
+            _with_mask(lambda past, now: _triangle(past, now, past + 2)),
+        ),
+        Misconception(
+            "square mask of the chunk",
+            "Your mask knows the new tokens only, so it does not fit. The old ones need columns "
+            "too: one row per new token, one column per token, old or new.",
+            _with_mask(lambda past, now: generate_causal_mask(now)),
+        ),
+        Misconception(
+            "square mask of the text",
+            "Your mask has a row for every token of the text. Only the new ones ask: take its last "
+            "len(q) rows.",
+            _with_mask(lambda past, now: generate_causal_mask(past + now)),
+        ),
+        Misconception(
+            "zero score",
+            "You set the future's scores to 0. Notebook 01: zero is not nothing, e⁰ = 1. Fill with "
+            "-math.inf.",
+            _zero_score,
+        ),
+        Misconception(
+            "cut after softmax",
+            "You cut the weights after the softmax: the rows no longer sum to 1. Block before it.",
+            _cut_afterwards,
+        ),
+        Misconception(
+            "no √d",
+            "You forgot to divide the scores by √d. The d is the length of a query: q.shape[-1].",
+            _with_scale(lambda q, k: 1.0),
+        ),
+        Misconception(
+            "divided by d",
+            "You divide by d instead of √d: too much, the weights become nearly equal.",
+            _with_scale(lambda q, k: 1 / q.shape[-1]),
+        ),
+        Misconception(
+            "column softmax",
+            "You take the softmax down the columns. Each query shares out its own weights: take it "
+            "along the keys, the last axis. With a single new token all your weights are 1.",
+            _with_scale(lambda q, k: q.shape[-1] ** -0.5, dim=0),
+        ),
+        Misconception(
+            "weights alone",
+            "You return the weights. One step is missing: weigh the values, old and new, with "
+            "them. (In the first examples you cannot tell, since the values there are 0 and 1.)",
+            _weights_alone,
+        ),
+    ],
+)
+
+
+def _kept(length: int, window: int, sinks: int) -> list[int]:
+    return [p for p in range(length) if p < sinks or p >= length - window]
+
+
+KEPT = Exercise(
+    name="kept",
+    level="medium",
+    minutes=5,
+    reference=_kept,
+    cases=[(4, 2, 1), (7, 3, 2), (9, 4, 1), (3, 2, 0), (4, 3, 2), (2, 3, 1), (1, 2, 3)],
+    misconceptions=[
+        Misconception(
+            "window too small",
+            "Your window is one too small. A window of 2 means two tokens, and the newest is one "
+            "of them: it is the query's own.",
+            lambda length, window, sinks: _kept(length, window - 1, sinks),
+        ),
+        Misconception(
+            "window too large",
+            "Your window is one too large. A window of 2 means the newest token and one before "
+            "it, not two before it.",
+            lambda length, window, sinks: _kept(length, window + 1, sinks),
+        ),
+        Misconception(
+            "newest not stored",
+            "You are one token behind: the newest stands at length - 1 and is stored too. A token "
+            "is stored before it asks, because it sees itself.",
+            lambda length, window, sinks: [
+                p for p in range(length - 1) if p < sinks or p >= length - 1 - window
+            ],
+        ),
+        Misconception(
+            "newest left out",
+            "The newest token is missing, though your window begins at the right place. range "
+            "leaves its end out by itself, so the end is length, not length - 1.",
+            lambda length, window, sinks: [
+                p for p in range(length - 1) if p < sinks or p >= length - window
+            ],
+        ),
+        Misconception(
+            "sinks forgotten",
+            "You forgot the sinks: the first tokens are kept for ever, however long the text gets.",
+            lambda length, window, sinks: _kept(length, window, 0),
+        ),
+        Misconception(
+            "sinks not protected",
+            "You keep the right number, but all from the end: your sinks only make the window "
+            "larger and fall out of it like the rest. Hold the first tokens back.",
+            lambda length, window, sinks: _kept(length, window + sinks, 0),
+        ),
+        Misconception(
+            "sinks taken from the window",
+            "You take the sinks out of the window, so that the cache never holds more than window. "
+            "They come on top: a long text keeps sinks + window tokens.",
+            lambda length, window, sinks: _kept(length, window - sinks, sinks),
+        ),
+        Misconception(
+            "the oldest stay",
+            "Your list goes 0, 1, 2, … without a gap. Either the cache is full and you drop the "
+            "newest, or you number its places. Wanted are the positions in the text, and in a long "
+            "text there is a gap behind the sinks.",
+            lambda length, window, sinks: list(range(min(length, window + sinks))),
+        ),
+        Misconception(
+            "listed twice",
+            "In a short text a token may be a sink and in the window at once. You list it twice, "
+            "the cache keeps it once.",
+            lambda length, window, sinks: (
+                list(range(length))[:sinks] + list(range(length))[-window:]
+            ),
+        ),
+        Misconception(
+            "before the start",
+            "Your window reaches back before the start of a short text: there is no token at a "
+            "negative position. Begin at max(0, length - window).",
+            lambda length, window, sinks: sorted(
+                {*range(min(sinks, length)), *range(length - window, length)}
+            ),
+        ),
+        Misconception(
+            "sinks that never came",
+            "You list sinks that have not come yet: a text shorter than sinks has no more than "
+            "length tokens to keep.",
+            lambda length, window, sinks: sorted(
+                {*range(sinks), *range(max(0, length - window), length)}
+            ),
+        ),
+        Misconception(
+            "two ranges",
+            "Right for a long text. In a short one your two ranges overlap, or reach beyond its "
+            "ends: go through range(length) instead and ask of each position whether it stays.",
+            lambda length, window, sinks: [*range(sinks), *range(length - window, length)],
+        ),
+        Misconception(
+            "window first",
+            "The right positions, in another order: return them sorted, the sinks first.",
+            lambda length, window, sinks: [
+                *range(max(0, length - window), length),
+                *range(min(sinks, max(0, length - window))),
+            ],
+        ),
+    ],
+)
+
+
+def rotate(x: Tensor, positions: Tensor) -> Tensor:
+    """Turn each row by its position: a rotary embedding with large angles.
+
+    Parameters
+    ----------
+    x : Tensor, floating, shape (T, dim)
+        Queries or keys; dim is even.
+    positions : Tensor, integer, shape (T,)
+        Where each row stands in the text.
+
+    Returns
+    -------
+    Tensor, shape (T, dim)
+        The first two entries of a row turn by 90° per position, the next two by 30°, and so on,
+        each pair by a third of the one before.
+
+    Notes
+    -----
+    Source: Su et al., "RoFormer", 2021. There the first pair turns by one radian; a quarter turn
+    leaves numbers that can be checked by eye.
+
+    Examples
+    --------
+    >>> rotate(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1])).round().tolist()
+    [[1.0, 0.0], [-0.0, 1.0]]
+    """
+    turns = 3.0 ** -torch.arange(x.shape[-1] // 2)
+    angles = torch.as_tensor(positions)[..., None] * turns * (math.pi / 2)
+    cos, sin = angles.cos(), angles.sin()
+    first, second = x[..., ::2], x[..., 1::2]
+    turned = torch.stack([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    return turned.flatten(-2)
+
+
+def _turned(new: Tensor, rotate: Callable, start: int) -> Tensor:
+    return rotate(new, start + torch.arange(len(new)))
+
+
+def _append_rotated(keys: Tensor, new: Tensor, rotate: Callable) -> Tensor:
+    return torch.cat([keys, _turned(new, rotate, len(keys))])
+
+
+def _append_from(keys: Tensor, new: Tensor, rotate: Callable, start: int) -> Tensor:
+    return torch.cat([keys, _turned(new, rotate, start)])
+
+
+def _append_at(keys: Tensor, new: Tensor, rotate: Callable, position: int) -> Tensor:
+    return torch.cat([keys, rotate(new, torch.full((len(new),), position))])
+
+
+def _keys(past_len: int, current_len: int, dim: int) -> tuple[Tensor, Tensor, Callable]:
+    """Make a case: token i is (i + 1, 0, …) before it turns."""
+    raw = torch.zeros(past_len + current_len, dim)
+    raw[:, ::2] = torch.arange(1.0, past_len + current_len + 1)[:, None]
+    old = rotate(raw[:past_len], torch.arange(past_len)).round(decimals=3)
+    return old + 0.0, raw[past_len:], rotate
+
+
+APPEND_ROTATED = Exercise(
+    name="append_rotated",
+    level="hard",
+    minutes=8,
+    reference=_append_rotated,
+    cases=[_keys(1, 1, 2), _keys(2, 1, 2), _keys(2, 2, 2), _keys(0, 2, 2), _keys(3, 2, 4)],
+    misconceptions=[
+        Misconception(
+            "rotated twice",
+            "You rotate the whole cache. The old keys were rotated when they came, and now they "
+            "turn once more, at every step. Compare old rows before and after: they must not "
+            "move. (Row 0 never does, position 0 turns nothing.)",
+            lambda keys, new, rotate: rotate(
+                torch.cat([keys, new]), torch.arange(len(keys) + len(new))
+            ),
+        ),
+        Misconception(
+            "forgotten offset",
+            "You rotate the new keys from position 0 on. Only the first chunk is right that way: "
+            "behind len(keys) cached keys, the first new one stands at len(keys).",
+            lambda keys, new, rotate: _append_from(keys, new, rotate, 0),
+        ),
+        Misconception(
+            "not rotated",
+            "You store the new keys as they came. A key is rotated once, before it is stored: the "
+            "cache must not mix keys that know their position with keys that do not.",
+            lambda keys, new, rotate: torch.cat([keys, new]),
+        ),
+        Misconception(
+            "the last one for all",
+            "You rotate all new keys by the position of the last one. As long as they come one by "
+            "one you cannot see it. In a chunk, each one stands one further.",
+            lambda keys, new, rotate: _append_at(keys, new, rotate, len(keys) + len(new) - 1),
+        ),
+        Misconception(
+            "the first one for all",
+            "You rotate all new keys by len(keys), the position of the first one. As long as they "
+            "come one by one you cannot see it. In a chunk, each one stands one further.",
+            lambda keys, new, rotate: _append_at(keys, new, rotate, len(keys)),
+        ),
+        Misconception(
+            "one too late",
+            "You rotate one position too far. Positions count from 0: behind len(keys) cached "
+            "keys, the next one stands at len(keys).",
+            lambda keys, new, rotate: _append_from(keys, new, rotate, len(keys) + 1),
+        ),
+        Misconception(
+            "counted after storing",
+            "You count the cache when the new keys are in it already: each one is rotated "
+            "len(new) positions too far. Take the length before you store.",
+            lambda keys, new, rotate: _append_from(keys, new, rotate, len(keys) + len(new)),
+        ),
+        Misconception(
+            "positions of the whole text",
+            "You hand rotate the positions of the whole text for the new rows alone. It needs one "
+            "position per row: those from len(keys) on.",
+            lambda keys, new, rotate: torch.cat(
+                [keys, rotate(new, torch.arange(len(keys) + len(new)))]
+            ),
+        ),
+        Misconception(
+            "len(new) as the end",
+            "You hand len(new) to arange as its end, but it is a number of keys. arange(start, "
+            "end) stops before end, and your end is len(keys) + len(new).",
+            lambda keys, new, rotate: torch.cat(
+                [keys, rotate(new, torch.arange(len(keys), len(new)))]
+            ),
+        ),
+        Misconception(
+            "stored twice",
+            "You store the new keys twice. Count the rows: there should be len(keys) + len(new).",
+            lambda keys, new, rotate: torch.cat(
+                [_append_rotated(keys, new, rotate), _turned(new, rotate, len(keys))]
+            ),
+        ),
+        Misconception(
+            "the new ones alone",
+            "You return the new keys without the old ones: the cache has forgotten what it held. "
+            "Join the two with cat.",
+            lambda keys, new, rotate: _turned(new, rotate, len(keys)),
+        ),
+        Misconception(
+            "new before old",
+            "You put the new keys before the old ones. Keys stand in reading order, since the mask "
+            "counts on it: the new ones go behind.",
+            lambda keys, new, rotate: torch.cat([_turned(new, rotate, len(keys)), keys]),
+        ),
+    ],
+)
+
+check = checker(CHUNK_POSITIONS, ATTEND_CHUNK, KEPT, APPEND_ROTATED)
