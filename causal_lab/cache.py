@@ -97,8 +97,9 @@ class Plan:
 class KVCache:
     """Keys and values of all tokens read so far, in memory that is taken once.
 
-    A pass hands a chunk of new tokens to every layer. It counts when every layer has stored
-    its part: until then the cache is as before, so an error on the way changes nothing.
+    A pass hands a chunk of new tokens to every layer: :meth:`plan`, an :meth:`append` per layer,
+    :meth:`commit`. Until the end the cache is as before, so an error on the way changes nothing.
+    Without a plan, ``append`` begins a pass itself and ends it when every layer has its part.
 
     Parameters
     ----------
@@ -257,12 +258,37 @@ class KVCache:
         self._check_new(layer, keys, values)
         if self._planned is None:
             self.plan(keys.shape[2])
+            self._commits_itself = True
         seen = self._store(layer, keys, values)
         self._stored.add(layer)
-        if len(self._stored) == self.num_layers:
-            self._count_new()
-            self._close()
+        if self._commits_itself and len(self._stored) == self.num_layers:
+            self.commit()
         return seen
+
+    def commit(self) -> None:
+        """End a pass that was planned: from now on its tokens count.
+
+        Raises
+        ------
+        ValueError
+            If not every layer has stored its part. The cache is then as before.
+
+        Examples
+        --------
+        >>> cache = KVCache(1, 1, 1, 4, 2)
+        >>> _ = cache.plan(1)
+        >>> _ = cache.append(0, torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 2))
+        >>> cache.length
+        0
+        >>> cache.commit()
+        >>> cache.length
+        1
+        """
+        if len(self._stored) < self.num_layers:
+            missing = sorted(set(range(self.num_layers)) - self._stored)
+            raise ValueError(f"layers {missing} have not stored their part of this pass yet")
+        self._count_new()
+        self._close()
 
     def reorder(self, order: Tensor) -> None:
         """Let text i go on from what text ``order[i]`` has read, as beam search needs it.
@@ -353,6 +379,7 @@ class KVCache:
         self._planned: int | None = None
         self._new_padding: Tensor | None = None
         self._stored: set[int] = set()
+        self._commits_itself = False
 
     def _positions(self, current_len: int, padding: Tensor | None) -> Tensor:
         """Count the real tokens on from those that were read; padding gets what it follows."""

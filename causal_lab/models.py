@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from causal_lab.attention import MultiHeadAttention
 from causal_lab.cache import KVCache, SlidingKVCache
-from causal_lab.checks import check_boolean, check_size, check_tensor, describe
+from causal_lab.checks import check_blocked, check_boolean, check_size, check_tensor, describe
 from causal_lab.hf_weights import Weights, load_bert_block, load_gpt_block
 from causal_lab.linear import Linear, linear
 from causal_lab.masks import generate_causal_mask
@@ -350,7 +350,7 @@ class Transformer(nn.Module):
         self._check_ids(ids, padding)
         if cache is None:
             counted, mask = _count_positions(ids, padding), self.blocked(ids.shape[1], padding)
-            mask = _either(mask, blocked)
+            mask = self._with_more(mask, blocked, ids)
         else:
             self._check_cache(cache, ids, blocked)
             plan = cache.plan(ids.shape[1], padding)
@@ -365,7 +365,10 @@ class Transformer(nn.Module):
         for number, block in enumerate(self.blocks):
             remember = None if cache is None else partial(cache.append, number)
             x = block(x, mask, remember=remember, weights=weights)
-        return self.final_norm(x)
+        x = self.final_norm(x)
+        if cache is not None:
+            cache.commit()  # not before: what is interrupted must not count
+        return x
 
     def new_cache(
         self,
@@ -515,16 +518,30 @@ class Transformer(nn.Module):
                 f"the cache is for {cache.batch} texts, ids bring {len(ids)}; a batch of another "
                 "size needs a cache of its own"
             )
-        if len(self.blocks) != cache.num_layers:
+        table, num_heads = self.token_embedding.weight, self.blocks[0].attention.num_heads
+        ours = (len(self.blocks), num_heads, table.shape[1] // num_heads, table.dtype, table.device)
+        theirs = (cache.num_layers, cache.num_heads, cache.head_dim, cache.dtype, cache.device)
+        if ours != theirs:
             raise ValueError(
-                f"the cache has {cache.num_layers} layers, the model {len(self.blocks)}; make one "
-                "with the model's own new_cache"
+                f"the cache has (layers, heads, head_dim, dtype, device) = {theirs}, the model "
+                f"{ours}; make one with the model's own new_cache"
             )
         if cache.length + ids.shape[1] > self.max_length:
             raise ValueError(
                 f"{cache.length} tokens read and {ids.shape[1]} new ones are more than "
                 f"max_length={self.max_length}: the model has no vector for such a position"
             )
+
+    def _with_more(self, blocked: Tensor | None, more: Tensor | None, ids: Tensor) -> Tensor | None:
+        """Block what the model's own mask blocks, and what the caller's does."""
+        if more is None:
+            return blocked
+        batch, length = ids.shape
+        # A shape to check against, without the memory.
+        scores = self.token_embedding.weight.new_empty(())
+        num_heads = self.blocks[0].attention.num_heads
+        check_blocked(more, scores.expand(batch, num_heads, length, length))
+        return more if blocked is None else blocked | more
 
     def _check_causal(self) -> None:
         if not self.causal:
@@ -856,13 +873,6 @@ class BERT(Transformer):
         )
         weights.check_all_taken()
         return model.eval()
-
-
-def _either(blocked: Tensor | None, more: Tensor | None) -> Tensor | None:
-    """Block what one of two masks blocks."""
-    if more is not None:
-        check_boolean("blocked", more)
-    return more if blocked is None else blocked if more is None else blocked | more
 
 
 def _count_positions(ids: Tensor, padding: Tensor | None) -> Tensor:

@@ -5,6 +5,7 @@ parameter drawn at random.
 """
 
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate, pairwise
 
 import pytest
@@ -691,6 +692,20 @@ def test_a_window_keeps_the_sinks_and_the_last_tokens_and_no_others(chunks):
     assert cache.positions == [[0, 1, 9, 10, 11]]
 
 
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 9])
+@pytest.mark.parametrize("old", [0, 1, 4, 7])
+def test_no_slot_of_a_window_is_written_twice_by_a_chunk(old, n):
+    cache = SlidingKVCache(1, B, 1, 3, 1, sinks=2)
+    if old:
+        cache.append(0, *new_tokens(cache, old))
+    cache.plan(n)
+    rows, _, slots, positions = cache._places
+    written = list(zip(rows.tolist(), slots.tolist(), strict=True))
+    assert len(set(written)) == len(written)
+    kept = {p for p in range(old, old + n) if p < 2 or p >= old + n - 3}
+    assert set(positions.tolist()) == kept
+
+
 def test_the_cache_says_in_a_line_what_it_holds():
     cache = KVCache(2, 1, 1, 4, 2)
     assert repr(cache) == "<KVCache 0 of 4 tokens, 2 layers, 128 bytes>"
@@ -719,7 +734,9 @@ def test_after_reset_a_cache_is_as_good_as_new(options, padded):
     used.plan(2)  # a pass that never ends
     used.reset()
     assert used.length == 0
+    assert not options or used.positions == [[], []]
     for padding in (None, pad_on_the_left(3, 0)):
+        read(model, draw_ids(seed=6)[:, :4], (4,), used)
         used.reset()
         new.reset()
         expected = read(model, ids, (4, 1, 1, 5), new, padding)
@@ -812,6 +829,7 @@ class Broken(Exception):
         (Broken, "blocks.0.attention_norm"),
         (KeyboardInterrupt, "blocks.0.mlp"),
         (Broken, "blocks.1.attention.value_projection"),
+        (KeyboardInterrupt, "final_norm"),  # every layer has its part, and yet it is not over
     ],
 )
 @pytest.mark.parametrize("told", ["no padding", "padding"])
@@ -883,19 +901,19 @@ BAD_PASSES = {
     "one text only": (call(batch=1), "cache is for 2 texts, ids bring 1; .*cache of its own"),
     "another dtype": (
         with_model(lambda: build().double()),
-        "float64 on cpu, the cache keeps torch.float32 on cpu; make the cache with the dtype",
+        r"torch\.float32.*, the model .*torch\.float64.*; make one with the model's own new_cache",
     ),
     "no token": (call(0), r"ids must be integers of shape \(batch, length\)"),
     "another number of layers": (
         with_model(lambda: build(num_layers=3)),
-        "cache has 2 layers, the model 3; make one with the model's own new_cache",
+        r"\(2, 3, 4, .*, the model \(3, 3, 4, .*; make one with the model's own new_cache",
     ),
-    "fewer layers": (with_model(lambda: build(num_layers=1)), "cache has 2 layers, the model 1"),
+    "fewer layers": (with_model(lambda: build(num_layers=1)), r"the model \(1, 3, 4"),
     "other heads": (
         with_model(lambda: build(num_heads=2)),
-        r"\(2, 3, at least 1, 4\), got \(2, 2, 2, 6\); another batch or model needs a cache of its",
+        r"\(2, 3, 4, .*, the model \(2, 2, 6, .*; make one with the model's own new_cache",
     ),
-    "a larger head": (with_model(lambda: build(d_model=15)), "needs a cache of its own"),
+    "a larger head": (with_model(lambda: build(d_model=15)), r"the model \(2, 3, 5"),
     "a BERT": (with_model(lambda: build(BERT)), "without a causal mask cannot use a cache"),
     "blocked": (
         call(blocked=torch.zeros(2, 7, dtype=torch.bool)),
@@ -1002,6 +1020,18 @@ def test_a_chunk_longer_than_the_capacity_is_refused_whole(padded, action):
     assert_as_before(model, cache, {}, padded)
 
 
+def test_a_pass_goes_on_after_a_layer_was_told_that_it_appends_twice():
+    cache, new = KVCache(LAYERS, B, H, 8, 4), partial(new_tokens, n=2)
+    cache.append(0, *new(cache, seed=1))
+    with pytest.raises(ValueError, match="every layer appends once per chunk"):
+        cache.append(0, *new(cache, seed=2))
+    cache.append(1, *new(cache, seed=3))
+    assert cache.length == 2
+    keys, values = cache.append(0, *new(cache, seed=4))
+    for part, old, more in zip((keys, values), new(cache, seed=1), new(cache, seed=4), strict=True):
+        assert torch.equal(part, torch.cat([old, more], dim=2))
+
+
 def test_the_last_place_can_be_taken_and_no_further_one():
     model, cache = started({}, padded=False)
     read(model, draw_ids(B, 7), (6, 1), cache)
@@ -1062,3 +1092,18 @@ def test_sinks_are_counted(sinks):
 def test_a_cache_lives_where_it_is_told_to():
     assert KVCache(**SIZES, device="meta").device.type == "meta"
     assert SlidingKVCache(1, 1, 1, 3, 2, device="meta").device.type == "meta"
+
+
+def test_a_planned_pass_counts_when_it_is_committed_and_not_before():
+    cache = KVCache(2, 1, 1, 4, 2)
+    new = torch.ones(1, 1, 1, 2)
+    cache.plan(1)
+    cache.append(0, new, new)
+    with pytest.raises(ValueError, match=r"layers \[1\] have not stored their part"):
+        cache.commit()
+    cache.append(1, new, new)
+    assert cache.length == 0
+    cache.commit()
+    assert cache.length == 1
+    with pytest.raises(ValueError, match=r"layers \[0, 1\] have not stored"):
+        cache.commit()

@@ -527,10 +527,6 @@ def test_a_new_cache_says_what_it_needs(arguments, message):
         build().new_cache(**arguments)
 
 
-UNFIT = "GPT joins the masks before it checks their shapes"
-NOT_YET_IN_GPT = pytest.mark.xfail(strict=True, raises=RuntimeError, reason=UNFIT)
-
-
 @pytest.mark.parametrize(
     ("blocked", "message"),
     [
@@ -556,7 +552,7 @@ def test_a_mask_that_does_not_fit_is_told_how_to(model_class, blocked, message):
     ],
     ids=["another length", "elsewhere"],
 )
-@pytest.mark.parametrize("model_class", [pytest.param(GPT, marks=NOT_YET_IN_GPT), BERT])
+@MODELS
 def test_so_is_one_that_cannot_be_joined_with_the_models_own(model_class, blocked, message):
     with pytest.raises(ValueError, match=message):
         build(model_class)(draw_ids(), blocked=blocked)
