@@ -29,7 +29,7 @@ from causal_lab.runtime import default_device, reproducibility_report
 
 HERE = Path(__file__).resolve().parent
 PROMPT, NEW = 16, 32
-PAIRS = 9
+PAIRS = 7
 SMALL = {"d_model": 256, "num_heads": 8, "num_layers": 4}
 LONGEST = 1024
 POSITIONS = (16, 32, 64, 128, 192, 256, 384, 512, 640, 768, 896, 1023)

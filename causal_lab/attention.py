@@ -222,7 +222,9 @@ def fused_attention(
     """
     _check_queries_and_keys(q, k)
     _check_values(q, k, v)
-    lead = torch.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    lead = q.shape[:-2]
+    if not lead == k.shape[:-2] == v.shape[:-2]:  # asked first: broadcasting shapes is slow
+        lead = torch.broadcast_shapes(lead, k.shape[:-2], v.shape[:-2])
     # A shape to check against, without the memory.
     scores = q.new_empty(()).expand(*lead, q.shape[-2], k.shape[-2])
     mask = None
@@ -460,7 +462,8 @@ class MultiHeadAttention(nn.Module):
             )
         context = x if context is None else context
         _check_tokens("x", x, self.query_projection.weight)
-        _check_tokens("context", context, self.query_projection.weight)
+        if context is not x:
+            _check_tokens("context", context, self.query_projection.weight)
         q = split_heads(self.query_projection(x), self.num_heads)  # (batch, head, query, dim)
         k = split_heads(self.key_projection(context), self.num_heads)
         v = split_heads(self.value_projection(context), self.num_heads)
@@ -617,6 +620,8 @@ def _check_values(q: Tensor, k: Tensor, v: Tensor) -> None:
 
 
 def _check_leading(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+    if tensor.shape[:-2] == other.shape[:-2]:  # asked first: broadcasting shapes is slow
+        return
     try:
         torch.broadcast_shapes(tensor.shape[:-2], other.shape[:-2])
     except RuntimeError:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 _MOST_ROWS = 8  # with more, arithmetic begins to count
 _SMALLEST = 1 << 16  # weights; a smaller matrix stays in the processor's own memory
-_PARTS_FOR_ONE, _ROWS_PER_PART = 16, 16  # what measured best
+_NEAR = 16  # parts for one row, and rows of a part for several: what measured best
 
 
 class Linear(nn.Linear):
@@ -71,7 +71,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def _is_worth_it(x: Tensor, weight: Tensor) -> bool:
     return (
         weight.numel() >= _SMALLEST
-        and len(weight) >= _ROWS_PER_PART
+        and len(weight) >= _NEAR
         and 0 < x.numel() <= _MOST_ROWS * x.shape[-1]
         and x.dtype == weight.dtype == torch.float32
         and x.is_cpu
@@ -85,7 +85,7 @@ def _is_worth_it(x: Tensor, weight: Tensor) -> bool:
 
 def _times_one(x: Tensor, weight: Tensor) -> Tensor:
     """Give every part of the matrix the same column; shape (part, out, 1) or (1, out)."""
-    parts, rest = _cut(weight, len(weight) // _PARTS_FOR_ONE)
+    parts, rest = _cut(weight, into=_divisor(len(weight)))
     # Turned, not reshaped: by its strides the library chooses the routine.
     column = x.reshape(1, -1).T.expand(len(parts), -1, 1)
     product = torch.bmm(parts, column)
@@ -94,18 +94,24 @@ def _times_one(x: Tensor, weight: Tensor) -> Tensor:
 
 def _times_few(rows: Tensor, weight: Tensor) -> Tensor:
     """Give every part of the matrix the same rows; shape (row, out)."""
-    parts, rest = _cut(weight, _ROWS_PER_PART)
+    parts, rest = _cut(weight, into=len(weight) // _divisor(len(weight)))
     products = torch.bmm(rows.expand(len(parts), -1, -1), parts.transpose(1, 2))
     product = products.transpose(0, 1).flatten(1)
     return product if rest is None else _joined(product, rows, rest)
 
 
-def _cut(weight: Tensor, size: int) -> tuple[Tensor, Tensor | None]:
-    """Cut a matrix into parts of so many rows, shape (part, size, in), and what is left over."""
-    whole = len(weight) // size * size
-    if whole == len(weight):
-        return weight.view(-1, size, weight.shape[1]), None
-    return weight[:whole].view(-1, size, weight.shape[1]), weight[whole:]
+def _divisor(length: int) -> int:
+    """Choose a number near 16 that divides the length; 16 itself if there is none."""
+    near = (_NEAR, *range(_NEAR + 1, 2 * _NEAR), *range(_NEAR - 1, _NEAR // 2, -1))
+    return next((number for number in near if length % number == 0), _NEAR)
+
+
+def _cut(weight: Tensor, into: int) -> tuple[Tensor, Tensor | None]:
+    """Cut a matrix into so many parts, shape (part, out, in), and what is left over."""
+    size = len(weight) // into
+    if size * into == len(weight):
+        return weight.view(into, size, weight.shape[1]), None
+    return weight[: size * into].view(into, size, weight.shape[1]), weight[size * into :]
 
 
 def _joined(product: Tensor, rows: Tensor, rest: Tensor) -> Tensor:

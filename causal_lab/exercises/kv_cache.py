@@ -199,6 +199,17 @@ ATTEND_CHUNK = Exercise(
             _with_mask(lambda past, now: _triangle(past, now, 1)),
         ),
         Misconception(
+            "outputs and weights",
+            "You return two things. attention gives outputs and weights; only the outputs are "
+            "asked for: attention(…)[0].",
+            lambda q, k_new, v_new, k_old, v_old: attention(
+                q,
+                torch.cat([k_old, k_new]),
+                torch.cat([v_old, v_new]),
+                generate_incremental_mask(len(k_old), len(q)),
+            ),
+        ),
+        Misconception(
             "no mask",
             "Your chunk sees its own future: you hide nothing, or use the last token's mask row "
             "for all. One by one it looks right, since a single token has no future here. Compare "
@@ -353,6 +364,12 @@ KEPT = Exercise(
             "Your window is one too large. A window of 2 means the newest token and one before "
             "it, not two before it.",
             lambda length, window, sinks: _kept(length, window + 1, sinks),
+        ),
+        Misconception(
+            "a sink too many",
+            "You keep one sink too many. Positions are counted from 0, so 2 sinks are positions 0 "
+            "and 1: p < sinks.",
+            lambda length, window, sinks: _kept(length, window, sinks + 1),
         ),
         Misconception(
             "newest not stored",
