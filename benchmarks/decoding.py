@@ -185,8 +185,6 @@ def along_positions(model: GPT, device: torch.device) -> dict:
         "again_ms": again,
         "cached_exponent": exponent(POSITIONS, cached),
         "again_exponent": exponent(POSITIONS, again),
-        "cached_fit": polynomial(POSITIONS, cached),
-        "again_fit": polynomial(POSITIONS, again),
     }
 
 
@@ -194,14 +192,6 @@ def exponent(positions, times) -> float:
     """Fit time = c · position to the power of the exponent, over positions from 256 on."""
     pairs = [(math.log(p), math.log(t)) for p, t in zip(positions, times, strict=True) if p >= 256]
     return statistics.linear_regression(*zip(*pairs, strict=True)).slope
-
-
-def polynomial(positions, times) -> list[float]:
-    """Fit time = a + b · position + c · position²: milliseconds of each at position 1,000."""
-    x = torch.tensor(positions, dtype=torch.float64) / 1000
-    y = torch.tensor(times, dtype=torch.float64)
-    powers = torch.stack([x**0, x, x**2], dim=1) / y[:, None]  # relative errors count alike
-    return torch.linalg.lstsq(powers, torch.ones_like(y)[:, None]).solution.flatten().tolist()
 
 
 def whole_texts(model: GPT, device: torch.device, length: int = 512) -> dict:
@@ -388,16 +378,11 @@ def _positions_table(found: dict, whole: dict) -> str:
     columns = zip(found["positions"], found["cached_ms"], found["again_ms"], strict=True)
     for position, cached, again in columns:
         lines.append(f"| {position} | {cached:.2f} | {again:.2f} | {again / cached:.1f} |")
-    constant, line, square = found["cached_fit"]
-    constant_2, line_2, square_2 = found["again_fit"]
     lines += [
         "",
         "Fitted from position 256 on: time grows with the power "
         f"**{found['cached_exponent']:.2f}** of the position with the cache, and "
-        f"**{found['again_exponent']:.2f}** without. As a sum of powers, ms at position 1,000: "
-        f"with the cache {constant:.2f} (constant) {line:+.2f} (linear) {square:+.2f} (square); "
-        f"without {constant_2:.2f} {line_2:+.2f} "
-        f"{square_2:+.2f}.",
+        f"**{found['again_exponent']:.2f}** without.",
         "",
         f"A whole text of {whole['length']} tokens, one after the other: {whole['cached_s']:.2f} s "
         f"with the cache, {whole['without_s']:.2f} s without: **{whole['speed_up']:.1f} times "

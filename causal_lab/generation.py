@@ -4,7 +4,7 @@
 and gives each token as soon as it is there; ``generate`` waits for all.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -187,7 +187,7 @@ def stream(
     pad_id: int = 0,
     padding: Tensor | None = None,
     cache: KVCache | None = None,
-    weights: Callable[[list[Tensor]], None] | None = None,
+    on_weights: Callable[[list[Tensor]], object] | None = None,
 ) -> Iterator[Tensor]:
     """Write on, and give each token as soon as it is there.
 
@@ -209,7 +209,7 @@ def stream(
         True on padding on the left of ``prompts``, if they are a tensor.
     cache : KVCache, optional
         An empty one, a sliding one for example; one that is just large enough if not given.
-    weights : callable, optional
+    on_weights : callable, optional
         Called after every pass with the attention weights of each block, shape (batch, head,
         query, key).
 
@@ -237,6 +237,8 @@ def stream(
     _check_ids_exist(model, {"pad_id": [pad_id], "stop_tokens": stop_tokens})
     model._check_ids(ids, padding)
     _check_fits(model, ids, check_size("max_new_tokens", max_new_tokens))
+    if on_weights is not None and not callable(on_weights):
+        raise ValueError(f"on_weights must be a function of a list, got {describe(on_weights)}")
     # The last token is written and never read.
     to_read = ids.shape[1] + max_new_tokens - 1
     if cache is None:
@@ -256,7 +258,7 @@ def stream(
         finished = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
         stops = torch.tensor(sorted(stop_tokens), dtype=torch.int64, device=ids.device)
         for _ in range(max_new_tokens):
-            token = choose(_read(model, chunk, cache, hidden, weights))
+            token = choose(_read(model, chunk, cache, hidden, on_weights))
             token = token.masked_fill(finished, pad_id)
             finished = finished | torch.isin(token, stops)
             yield token.clone()
@@ -342,6 +344,8 @@ def pad_left(rows: Sequence, pad_id: int = 0) -> tuple[Tensor, Tensor]:
     ([[5, 6, 7], [0, 0, 8]], [[0, 0, 0], [1, 1, 0]])
     """
     pad_id = check_size("pad_id", pad_id, minimum=0)
+    if not isinstance(rows, Iterable):
+        raise ValueError(f"prompts must be rows of token ids, [[5, 6], [7]] say, got {rows!r}")
     rows = [_as_row(row) for row in rows]
     if not rows:
         raise ValueError("there is no prompt; give at least one row of token ids")
@@ -392,14 +396,14 @@ def _read(
     ids: Tensor,
     cache: KVCache,
     padding: Tensor | None,
-    weights: Callable[[list[Tensor]], None] | None,
+    on_weights: Callable[[list[Tensor]], object] | None,
 ) -> Tensor:
-    if weights is None:
+    if on_weights is None:
         return prefill(model, ids, cache, padding)
     seen: list[Tensor] = []
     with torch.no_grad():
         hidden = model.hidden_states(ids, padding, cache=cache, weights=seen)
-        weights(seen)
+        on_weights(seen)
         return model.head(hidden[:, -1:])[:, 0]
 
 
@@ -492,6 +496,8 @@ def _is_between(number: float, low: float, high: float) -> bool:
 def _check_ids_exist(model: Transformer, named: dict[str, Collection[int]]) -> None:
     vocabulary = model.token_embedding.num_embeddings
     for name, ids in named.items():
+        if not isinstance(ids, Iterable):
+            raise ValueError(f"{name} must be a collection of token ids such as [{ids!r}]")
         for token in ids:
             if check_size(name, token, minimum=0) >= vocabulary:
                 raise ValueError(f"{name} must lie between 0 and {vocabulary - 1}, got {token}")

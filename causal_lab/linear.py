@@ -94,7 +94,7 @@ def _times_one(x: Tensor, weight: Tensor) -> Tensor:
 
 def _times_few(rows: Tensor, weight: Tensor) -> Tensor:
     """Give every part of the matrix the same rows; shape (row, out)."""
-    parts, rest = _cut(weight, into=len(weight) // _divisor(len(weight)))
+    parts, rest = _cut(weight, into=len(weight) // _NEAR)
     products = torch.bmm(rows.expand(len(parts), -1, -1), parts.transpose(1, 2))
     product = products.transpose(0, 1).flatten(1)
     return product if rest is None else _joined(product, rows, rest)

@@ -554,7 +554,7 @@ def test_the_weights_are_those_of_a_full_pass(padded):
     padding = torch.zeros(B, T, dtype=torch.bool)
     padding[1, :3] = padded
     tokens = []
-    for token in stream(model, ids, 4, padding=padding, weights=seen.append):
+    for token in stream(model, ids, 4, padding=padding, on_weights=seen.append):
         tokens.append(token)
         assert len(seen) == len(tokens)  # each before its token
     text = torch.cat([ids, torch.stack(tokens[:-1], dim=1)], dim=1)
@@ -574,7 +574,7 @@ def test_looking_at_the_weights_changes_no_token():
     model, ids = build(), draw_ids()
     options = {"temperature": 1.5, "stop_tokens": [4]}
     plain = generate(model, ids, N, generator=seeded(), **options)
-    looked = generate(model, ids, N, generator=seeded(), weights=lambda seen: None, **options)
+    looked = generate(model, ids, N, generator=seeded(), on_weights=lambda seen: None, **options)
     assert torch.equal(looked, plain)
 
 
@@ -853,3 +853,16 @@ def test_the_full_gpt_2_writes_the_same_64_tokens_alone_and_in_a_padded_batch():
         assert torch.equal(texts, expected)
         for row in texts[:, -64:].tolist():
             assert len(set(row)) > 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"stop_tokens": 3}, r"stop_tokens must be a collection of token ids such as \[3\]"),
+        ({"prompts": 5}, "prompts must be rows of token ids"),
+        ({"on_weights": []}, "on_weights must be a function of a list, got list"),
+    ],
+)
+def test_a_single_thing_where_several_are_needed_is_told_so_when_called(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        stream(**{"model": build(), "prompts": draw_ids(), "max_new_tokens": 2, **arguments})

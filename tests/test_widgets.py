@@ -1480,7 +1480,7 @@ def test_a_state_without_a_step_has_nothing_written():
         (lambda: new_writing(steps=20), "5 tokens and 20 steps are more than .*max_length=24"),
         (lambda: new_writing(symbols="abc"), "name every token of the model, 20, got 3"),
         (lambda: new_writing().stream(cache=None), "cache cannot be given"),
-        (lambda: new_writing().stream(weights=[].append), "weights cannot be given"),
+        (lambda: new_writing().stream(on_weights=[].append), "on_weights cannot be given"),
         (lambda: new_writing().stream(top_k=3), "add temperature"),
     ],
 )

@@ -195,14 +195,16 @@ class GenerationExplorer(Explorer):
         >>> for token in explorer.stream(temperature=1.0, top_k=5):
         ...     assert explorer.state.written == str(token)
         """
-        own = {"cache", "padding", "weights"} & set(options)
+        own = {"cache", "padding", "on_weights"} & set(options)
         if own:
             raise ValueError(
                 f"{', '.join(sorted(own))} cannot be given: the explorer watches one whole text in "
                 "a cache of its own; use causal_lab.generation.stream for anything else"
             )
         seen: list[list[Tensor]] = []
-        tokens = stream(self.model, self.prompt[None], self.steps, weights=seen.append, **options)
+        tokens = stream(
+            self.model, self.prompt[None], self.steps, on_weights=seen.append, **options
+        )
         with self._lock:
             self._streams += 1
             number = self._streams
