@@ -161,24 +161,26 @@ def small_model(device: torch.device, dtype: torch.dtype) -> GPT:
 def along_positions(model: GPT, device: torch.device) -> dict:
     """Time one step at several positions, with the cache and by reading everything again."""
     ids = torch.randint(1000, (1, LONGEST), generator=torch.Generator().manual_seed(1)).to(device)
-    cached, again = [], []
-    cache = model.new_cache(batch=1)
+    calls: dict[str, Callable] = {}
     for position in POSITIONS:
-        cache.reset()
+        cache = model.new_cache(batch=1)
         prefill(model, ids[:, :position], cache)
 
-        def step(position=position):
+        def step(position=position, cache=cache):
             cache.length = position  # forget the token that the last try stored
             decode_one_token(model, ids[:, position], cache)
 
         def recompute(position=position):
             with torch.no_grad():
-                hidden = model.hidden_states(ids[:, : position + 1])
-                model.head(hidden[:, -1])
+                model.head(model.hidden_states(ids[:, : position + 1])[:, -1])
 
-        times = in_turns({"cached": step, "again": recompute}, PAIRS, device)
-        cached.append(1000 * statistics.median(times["cached"]))
-        again.append(1000 * statistics.median(times["again"]))
+        calls |= {f"cached {position}": step, f"again {position}": recompute}
+    # All positions take turns, so that a busy minute does not bend the curve.
+    times = in_turns(calls, 2 * PAIRS, device)
+    cached, again = (
+        [1000 * statistics.median(times[f"{name} {position}"]) for position in POSITIONS]
+        for name in ("cached", "again")
+    )
     return {
         "positions": list(POSITIONS),
         "cached_ms": cached,
