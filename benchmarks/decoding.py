@@ -4,7 +4,7 @@ Usage: python benchmarks/decoding.py           measure here, rewrite the README'
        python benchmarks/decoding.py --dry     only print
        python benchmarks/decoding.py --table   only the tables, from the saved results
 
-On a CPU it takes about ten minutes. With a CUDA device it runs there, in 32 bits and bfloat16.
+On a CPU it takes about five minutes. With a CUDA device it runs there, in 32 bits and bfloat16.
 """
 
 import argparse
