@@ -238,7 +238,8 @@ class KVCache:
         Returns
         -------
         keys, values : Tensor, shape (batch, head, length + current_len, head_dim)
-            Views of the cache: no copy is made.
+            Views of the cache, not copies. (A sliding cache gives what it still holds, and copies
+            only where a chunk comes.)
 
         Raises
         ------
@@ -326,7 +327,7 @@ class KVCache:
         layers = "1 layer" if self.num_layers == 1 else f"{self.num_layers} layers"
         return (
             f"<{type(self).__name__} {self.length} of {self.capacity} tokens, {layers}, "
-            f"{_readable(self.nbytes)}>"
+            f"{self.nbytes:,} bytes>"
         )
 
     # --- what a cache with another way of storing does differently
@@ -551,7 +552,7 @@ class SlidingKVCache(KVCache):
     def __repr__(self) -> str:
         return (
             f"<SlidingKVCache {min(self.length, self.capacity)} of {self.length} tokens kept, "
-            f"window {self.window}, sinks {self.sinks}, {_readable(self.nbytes)}>"
+            f"window {self.window}, sinks {self.sinks}, {self.nbytes:,} bytes>"
         )
 
     def _check_room(self, current_len: int) -> int:
@@ -609,10 +610,3 @@ class SlidingKVCache(KVCache):
         positions = new[rows, columns]
         ring = self.sinks + (positions - self.sinks) % self.window
         return rows, columns, torch.where(positions < self.sinks, positions, ring), positions
-
-
-def _readable(nbytes: int) -> str:
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if nbytes >= size:
-            return f"{nbytes / size:.3g} {unit}"
-    return f"{nbytes} bytes"

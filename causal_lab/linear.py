@@ -1,9 +1,9 @@
-"""A few rows times a large matrix, as fast as memory gives the matrix away.
+"""A few rows times a large matrix, where the time is that of reading the matrix.
 
-To write one token, every weight is read once and used once or twice: the time is that of
-reading. PyTorch's own product reads at a third to a half of what memory can give when there
-are few rows (measured on CPUs with MKL, see ``benchmarks/README.md``). The same product, cut
-into parts, goes through another routine of the same library that reads at full speed.
+To write one token, every weight is read once and used once per text. With few rows, PyTorch's
+own product reads at a third to a half of what memory can give (measured on a CPU with MKL, see
+``benchmarks/README.md``). The same product, cut into parts, goes through another routine of the
+same library, which reads up to twice as fast.
 """
 
 import torch

@@ -405,7 +405,7 @@ class Transformer(nn.Module):
         Examples
         --------
         >>> GPT(10, 8, d_model=8, num_heads=2).new_cache(batch=1)
-        <KVCache 0 of 8 tokens, 2 layers, 1 KiB>
+        <KVCache 0 of 8 tokens, 2 layers, 1,024 bytes>
         """
         self._check_causal()
         attention, table = self.blocks[0].attention, self.token_embedding.weight

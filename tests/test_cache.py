@@ -712,8 +712,7 @@ def test_the_cache_says_in_a_line_what_it_holds():
     cache = SlidingKVCache(1, 1, 1, 3, 64, sinks=1)
     for _ in range(3):
         cache.append(0, *new_tokens(cache, 2))
-    assert repr(cache) == "<SlidingKVCache 4 of 6 tokens kept, window 3, sinks 1, 2 KiB>"
-    assert "1.5 MiB" in repr(KVCache(1, 1, 1, 3 * 2**10, 64))
+    assert repr(cache) == "<SlidingKVCache 4 of 6 tokens kept, window 3, sinks 1, 2,048 bytes>"
 
 
 # --- forgetting and reordering

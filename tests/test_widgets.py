@@ -500,6 +500,11 @@ def expected_cache(explorer, model, layers, heads, head_dim, T, batch, dtype):
     return {
         "nbytes": np.array([token, token * T, token * T * batch, token * remembered * batch]),
         "formula": formula,
+        "models": tuple(
+            name
+            for name, known in KNOWN_MODELS.items()
+            if (known["layers"], known["heads"], known["head_dim"]) == (layers, heads, head_dim)
+        ),
     }
 
 
@@ -1157,6 +1162,23 @@ def test_the_presets_are_the_known_models():
         name: dict(zip(("layers", "heads", "head_dim", "T"), numbers, strict=True))
         for name, numbers in PRESETS.items()
     } == KNOWN_MODELS
+
+
+@pytest.mark.parametrize(
+    ("model", "models"),
+    [
+        ("GPT-2", ("GPT-2",)),
+        ("Mistral 7B", ("Llama 3 8B", "Mistral 7B")),
+        ("Llama 3 8B", ("Llama 3 8B", "Mistral 7B")),
+    ],
+)
+def test_the_picture_names_all_models_that_have_these_sizes(model, models):
+    explorer = CacheExplorer(model)
+    named = explorer.picture
+    assert explorer.state.models == models
+    move(explorer, layers=11)
+    assert explorer.state.models == ()
+    assert (explorer.picture[:30] != named[:30]).any()  # the title
 
 
 @pytest.mark.parametrize("model", KNOWN_MODELS)

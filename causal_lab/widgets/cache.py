@@ -39,6 +39,8 @@ class CacheState:
         remembered.
     formula : str
         The product with its numbers put in.
+    models : tuple of str
+        Known models that have these layers, heads and numbers per head.
 
     Examples
     --------
@@ -48,6 +50,7 @@ class CacheState:
 
     nbytes: np.ndarray
     formula: str
+    models: tuple[str, ...]
 
 
 def cache_state(
@@ -91,7 +94,9 @@ def cache_state(
         _count(number.itemsize, "byte"),
     )
     formula = f"{' · '.join(factors)} = {readable_size(nbytes[2])}"
-    return CacheState(np.array(nbytes, dtype=np.int64), formula)
+    # By their numbers and not by the menu: the same sliders must give the same picture.
+    models = tuple(n for n, sizes in PRESETS.items() if sizes[:3] == (layers, heads, head_dim))
+    return CacheState(np.array(nbytes, dtype=np.int64), formula, models)
 
 
 class CacheExplorer(Explorer):
@@ -150,9 +155,10 @@ class CacheExplorer(Explorer):
         return cache_state(**values)
 
     def paint(self, state: CacheState) -> np.ndarray:  # noqa: D102
+        owner = " and ".join(state.models) or "a model of your own"
         return self.canvas.paint(
             [Sizes(state.nbytes)],
-            titles=["memory that the keys and values take"],
+            titles=[f"memory that keys and values take in {owner}"],
             caption=state.formula,
         )
 
