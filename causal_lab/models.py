@@ -90,6 +90,7 @@ class Block(nn.Module):
         x: Tensor,
         blocked: Tensor | None = None,
         *,
+        bias: Tensor | None = None,
         remember: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
         weights: list[Tensor] | None = None,
     ) -> Tensor:
@@ -101,6 +102,8 @@ class Block(nn.Module):
             One vector per token.
         blocked : Tensor, bool, broadcastable to (batch, head, query, key), optional
             True where the query may not look.
+        bias : Tensor, floating, broadcastable to (batch, head, query, key), optional
+            Added to the scores before the softmax.
         remember : callable, optional
             Takes the new keys and values and gives back all, as for
             :meth:`causal_lab.attention.MultiHeadAttention.forward`.
@@ -115,7 +118,7 @@ class Block(nn.Module):
         Raises
         ------
         ValueError
-            If ``x`` or ``blocked`` does not fit.
+            If ``x``, ``blocked`` or ``bias`` does not fit.
 
         Examples
         --------
@@ -123,22 +126,15 @@ class Block(nn.Module):
         >>> block(torch.zeros(1, 3, 8), generate_causal_mask(3)).shape
         torch.Size([1, 3, 8])
         """
+        look = partial(self._look, blocked=blocked, bias=bias, remember=remember, weights=weights)
         if self.norm_first:
-            x = x + self._look(self.attention_norm(x), blocked, remember, weights)
+            x = x + look(self.attention_norm(x))
             return x + self.dropout(self.mlp(self.mlp_norm(x)))
-        x = self.attention_norm(x + self._look(x, blocked, remember, weights))
+        x = self.attention_norm(x + look(x))
         return self.mlp_norm(x + self.dropout(self.mlp(x)))
 
-    def _look(
-        self,
-        x: Tensor,
-        blocked: Tensor | None,
-        remember: Callable | None,
-        weights: list[Tensor] | None,
-    ) -> Tensor:
-        output, seen = self.attention(
-            x, blocked=blocked, remember=remember, need_weights=weights is not None
-        )
+    def _look(self, x: Tensor, *, weights: list[Tensor] | None, **how) -> Tensor:
+        output, seen = self.attention(x, need_weights=weights is not None, **how)
         if weights is not None:
             weights.append(seen)
         return self.dropout(output)
@@ -265,6 +261,7 @@ class Transformer(nn.Module):
         positions: Tensor | None = None,
         token_types: Tensor | None = None,
         blocked: Tensor | None = None,
+        bias: Tensor | None = None,
         cache: KVCache | None = None,
         weights: list[Tensor] | None = None,
     ) -> Tensor:
@@ -283,6 +280,9 @@ class Transformer(nn.Module):
             The segment of each token; 0 if not given.
         blocked : Tensor, bool, broadcastable to (batch, head, query, key), optional
             Blocks more than the model's own mask does, a sliding window for example.
+        bias : Tensor, floating, broadcastable to (batch, head, query, key), optional
+            Added to the scores of every block; with a cache, its key axis counts the cached
+            tokens too.
         cache : KVCache, optional
             What the model remembers, from :meth:`new_cache`; it takes the new tokens. Call the
             model inside ``torch.no_grad()`` then.
@@ -297,9 +297,9 @@ class Transformer(nn.Module):
         Raises
         ------
         ValueError
-            If the ids are no such tensor, out of range or too many, ``padding`` or ``blocked``
-            does not fit, or the cache has no room or belongs to another model. It is then as
-            before.
+            If the ids are no such tensor, out of range or too many, ``padding``, ``blocked`` or
+            ``bias`` does not fit, or the cache has no room or belongs to another model, and is then
+            as before.
 
         Examples
         --------
@@ -309,7 +309,14 @@ class Transformer(nn.Module):
         """
         return self.head(
             self.hidden_states(
-                ids, padding, positions, token_types, blocked=blocked, cache=cache, weights=weights
+                ids,
+                padding,
+                positions,
+                token_types,
+                blocked=blocked,
+                bias=bias,
+                cache=cache,
+                weights=weights,
             )
         )
 
@@ -321,6 +328,7 @@ class Transformer(nn.Module):
         token_types: Tensor | None = None,
         *,
         blocked: Tensor | None = None,
+        bias: Tensor | None = None,
         cache: KVCache | None = None,
         weights: list[Tensor] | None = None,
     ) -> Tensor:
@@ -328,7 +336,7 @@ class Transformer(nn.Module):
 
         Parameters
         ----------
-        ids, padding, positions, token_types, blocked, cache, weights
+        ids, padding, positions, token_types, blocked, bias, cache, weights
             As for :meth:`forward`.
 
         Returns
@@ -364,7 +372,7 @@ class Transformer(nn.Module):
         x = self.dropout(self.embedding_norm(x))
         for number, block in enumerate(self.blocks):
             remember = None if cache is None else partial(cache.append, number)
-            x = block(x, mask, remember=remember, weights=weights)
+            x = block(x, mask, bias=bias, remember=remember, weights=weights)
         x = self.final_norm(x)
         if cache is not None:
             cache.commit()  # not before: what is interrupted must not count

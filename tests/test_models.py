@@ -14,7 +14,12 @@ from torch.nn import functional as F
 
 from causal_lab.cache import KVCache, SlidingKVCache
 from causal_lab.causality import check_causality
-from causal_lab.masks import generate_causal_logit_mask, generate_causal_mask
+from causal_lab.masks import (
+    generate_causal_logit_mask,
+    generate_causal_mask,
+    generate_sliding_window_mask,
+    to_additive,
+)
 from causal_lab.models import BERT, GPT, Block, Transformer
 
 B, T, H, D = 2, 7, 3, 12  # batch, length, heads, d_model
@@ -1106,3 +1111,37 @@ def test_a_block_refuses_what_does_not_fit(x, blocked, advice):
     # Post-norm: a layer norm before the attention has words of its own.
     with pytest.raises(ValueError, match=re.escape(advice)):
         Block(D, H, norm_first=False)(x, blocked)
+
+
+def test_a_bias_of_minus_infinity_blocks_as_a_mask_does():
+    model = GPT(20, 8, d_model=12, num_heads=3, generator=torch.Generator().manual_seed(0)).eval()
+    ids = torch.randint(20, (2, 7), generator=torch.Generator().manual_seed(1))
+    blocked = generate_sliding_window_mask(7, 3)
+    with torch.no_grad():
+        wanted = model(ids, blocked=blocked)
+        assert not torch.allclose(model(ids), wanted, atol=1e-3)
+        torch.testing.assert_close(model(ids, bias=to_additive(blocked)), wanted)
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_a_bias_reaches_every_block_and_head(norm_first):
+    generator = torch.Generator().manual_seed(0)
+    model = GPT(
+        20, 8, d_model=12, num_heads=3, num_layers=2, norm_first=norm_first, generator=generator
+    ).eval()
+    ids = torch.randint(20, (2, 7), generator=torch.Generator().manual_seed(1))
+    bias = torch.zeros(3, 7, 7)
+    bias[1] = 50.0 * torch.eye(7)  # the second head looks at itself
+    weights = []
+    with torch.no_grad():
+        model(ids, bias=bias, weights=weights)
+    for seen in weights:
+        torch.testing.assert_close(seen[:, 1], torch.eye(7).expand(2, 7, 7))
+        assert not torch.allclose(seen[:, 0], torch.eye(7), atol=0.1)
+        assert not torch.allclose(seen[:, 2], torch.eye(7), atol=0.1)
+
+
+def test_a_bias_that_does_not_fit_is_told():
+    model = GPT(20, 8, d_model=12, num_heads=3)
+    with pytest.raises(ValueError, match="bias"):
+        model(torch.zeros(1, 4, dtype=torch.long), bias=torch.zeros(5, 5))
