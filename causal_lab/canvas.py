@@ -6,6 +6,7 @@ the same with a plotting library costs ten times as much, which a moving slider 
 """
 
 import io
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -215,6 +216,30 @@ class Sizes:
     """
 
     nbytes: Sequence[int] | np.ndarray
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What a :class:`CurvePanel` shows.
+
+    Parameters
+    ----------
+    values : ndarray, floating, shape (curve, length)
+        What leaves the axis is cut off there; NaN leaves a gap.
+    first : int, default 0
+        The whole number that the leftmost value belongs to.
+    marked : int, optional
+        A whole number to draw an upright line at.
+
+    Examples
+    --------
+    >>> Curves(np.zeros((1, 3))).first
+    0
+    """
+
+    values: np.ndarray
+    first: int = 0
+    marked: int | None = None
 
 
 class HeatPanel:
@@ -476,6 +501,161 @@ class BarPanel:
         _name_axis(target, "position", middle, self.bar_height, bars.labels)
 
 
+class CurvePanel:
+    """Up to four curves over the whole numbers, on a fixed upright axis.
+
+    Parameters
+    ----------
+    names : sequence of str
+        One per curve; they stand beside the panel in the curves' colours.
+    low, high : float
+        Ends of the upright axis.
+    label : str, default "score"
+        What the height means.
+    axis : str, default "distance"
+        What the whole numbers are.
+    log : bool, default False
+        Whether every tick of the upright axis is ten, or a power of ten, times the one below it.
+    width, height : int
+        Of the curves' area, pixels.
+
+    Raises
+    ------
+    ValueError
+        If there are no names or more than four, ``low`` is not below ``high``, or a logarithmic
+        axis does not begin above 0.
+
+    Examples
+    --------
+    >>> CurvePanel(["score"], -1, 1, width=100, height=50).height
+    96
+    """
+
+    COLOURS = (PAST, FUTURE, BLACK, NAN)
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        low: float,
+        high: float,
+        *,
+        label: str = "score",
+        axis: str = "distance",
+        log: bool = False,
+        width: int = 420,
+        height: int = 240,
+    ):
+        if not 1 <= len(names) <= len(self.COLOURS):
+            raise ValueError(f"names must name one to four curves, got {len(names)}")
+        if not low < high or (log and low <= 0):
+            raise ValueError(
+                f"low must be below high, and above 0 on a logarithmic axis, got {low} and {high}"
+            )
+        self.names, self.low, self.high, self.axis, self.log = tuple(names), low, high, axis, log
+        self.curve_width, self.curve_height = width, height
+        self.width = _LEFT + width + 24 + max(_ink(name, 12).shape[1] for name in names) + 30
+        self.height = height + _BELOW_NUMBERS
+        self.background = np.full((self.height, self.width), WHITE, dtype=np.uint8)
+        _write(self.background, label, _LEFT - 76, height // 2, turned=True)
+        for tick in self._ticks():
+            y = int(np.clip(self._y_of(tick), 0, height - 1))
+            self.background[y, _LEFT : _LEFT + width] = WHITE - 6
+            text = f"{tick:.0e}" if log and tick < 1e-3 else f"{tick:g}".replace("-", "−")
+            _write(self.background, text, _LEFT - 8, min(max(y, 7), height - 7), align="right")
+        for row, (name, colour) in enumerate(zip(self.names, self.COLOURS, strict=False)):
+            x, y = _LEFT + width + 12, 12 + 20 * row
+            self.background[y - 2 : y + 2, x : x + 22] = colour
+            _write(self.background, name, x + 28, y, align="left")
+
+    def _ticks(self) -> np.ndarray:
+        if not self.log:
+            return np.linspace(self.low, self.high, 5)
+        lowest, highest = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
+        step = max(1, math.ceil((highest - lowest) / 5))
+        return 10.0 ** np.arange(highest, lowest - 1, -step)
+
+    def _y_of(self, values: np.ndarray | float) -> np.ndarray:
+        """Pixels from above; far outside where the value is, so that a line is cut off there."""
+        scale = (lambda x: np.log10(np.maximum(x, 1e-300))) if self.log else np.asarray
+        low, high = scale(self.low), scale(self.high)
+        share = (scale(values) - low) / (high - low)
+        return np.rint((1 - np.clip(share, -50, 51)) * (self.curve_height - 1))
+
+    def points(self, curves: Curves) -> np.ndarray:
+        """Say where each value stands.
+
+        Parameters
+        ----------
+        curves : Curves
+            What to show.
+
+        Returns
+        -------
+        ndarray, float, shape (curve, length, 2)
+            Pixels from the left and from the top of the curves' area; NaN where a value is.
+
+        Examples
+        --------
+        >>> panel = CurvePanel(["score"], 0, 1, width=101, height=51)
+        >>> panel.points(Curves(np.array([[0.0, 1.0]]))).tolist()
+        [[[8.0, 50.0], [92.0, 0.0]]]
+        """
+        values = np.asarray(curves.values, dtype=float)
+        x = np.rint(np.linspace(8, self.curve_width - 9, values.shape[1]))
+        return np.stack(np.broadcast_arrays(x, self._y_of(values)), axis=-1)
+
+    def paint(self, target: np.ndarray, curves: Curves) -> None:
+        """Paste the curves and the numbers below them into a picture.
+
+        Parameters
+        ----------
+        target : ndarray, uint8, shape (height, width)
+            A copy of the background; changed in place.
+        curves : Curves
+            What to show, one row per name.
+
+        Raises
+        ------
+        ValueError
+            If there is not one row per name.
+
+        Examples
+        --------
+        >>> panel = CurvePanel(["score"], 0, 1, width=101, height=51)
+        >>> picture = panel.background.copy()
+        >>> panel.paint(picture, Curves(np.array([[0.5, 0.5]])))
+        >>> int(picture[25, 96 + 50]) == PAST
+        True
+        """
+        if len(curves.values) != len(self.names):
+            raise ValueError(
+                f"values must hold one row per name, {len(self.names)}, got {len(curves.values)}"
+            )
+        points = self.points(curves)
+        area = target[: self.curve_height, _LEFT : _LEFT + self.curve_width]
+        image = Image.fromarray(np.ascontiguousarray(area))
+        pen = ImageDraw.Draw(image)
+        if curves.marked is not None:
+            x = points[0, curves.marked - curves.first, 0]
+            pen.line([(x, 0), (x, self.curve_height)], fill=WHITE - 14, width=2)
+        for row, colour in zip(points, self.COLOURS, strict=False):
+            self._draw(pen, row, colour)
+        area[:] = np.asarray(image)
+        length = points.shape[1]
+        for index in tick_positions(length):
+            x = _LEFT + int(points[0, index, 0])
+            _write(target, str(curves.first + index), x, self.curve_height + 6, align="top")
+        _name_axis(target, self.axis, _LEFT + self.curve_width // 2, self.curve_height, None)
+
+    def _draw(self, pen: ImageDraw.ImageDraw, row: np.ndarray, colour: int) -> None:
+        for start, end in itertools.pairwise(row):
+            if not np.isnan([start[1], end[1]]).any():
+                pen.line([*start, *end], fill=colour, width=2)
+        if len(row) <= 2 * _GRID_UNTIL:
+            for x, y in row[~np.isnan(row[:, 1])]:
+                pen.rectangle([x - 2, y - 2, x + 2, y + 2], fill=colour)
+
+
 class SizePanel:
     """Sizes in bytes as bars that lie, on an axis where every step is 1,024 times the last.
 
@@ -619,7 +799,7 @@ class Canvas:
 
     Parameters
     ----------
-    panels : sequence of HeatPanel, BarPanel or SizePanel
+    panels : sequence of HeatPanel, BarPanel, CurvePanel or SizePanel
         From left to right.
 
     Examples
@@ -629,7 +809,7 @@ class Canvas:
     (248, 280)
     """
 
-    def __init__(self, panels: Sequence[HeatPanel | BarPanel | SizePanel]):
+    def __init__(self, panels: Sequence[HeatPanel | BarPanel | CurvePanel | SizePanel]):
         self.panels = list(panels)
         self.width = sum(panel.width for panel in self.panels)
         self.height = _TITLE + max(panel.height for panel in self.panels) + _CAPTION
@@ -644,13 +824,17 @@ class Canvas:
             left += panel.width
 
     def paint(
-        self, contents: Sequence[Cells | Bars | Sizes], *, titles: Sequence[str], caption: str = ""
+        self,
+        contents: Sequence[Cells | Bars | Curves | Sizes],
+        *,
+        titles: Sequence[str],
+        caption: str = "",
     ) -> np.ndarray:
         """Paint what the panels show into a new picture.
 
         Parameters
         ----------
-        contents : sequence of Cells, Bars or Sizes
+        contents : sequence of Cells, Bars, Curves or Sizes
             One per panel.
         titles : sequence of str
             One per panel.

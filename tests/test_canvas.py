@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from causal_lab.canvas import (
+    _LEFT,
     ABSENT,
     ALLOWED,
     BLACK,
@@ -24,6 +25,8 @@ from causal_lab.canvas import (
     Bars,
     Canvas,
     Cells,
+    CurvePanel,
+    Curves,
     HeatPanel,
     SizePanel,
     Sizes,
@@ -764,3 +767,99 @@ def test_the_same_content_gives_the_same_bytes():
         encode_png(two_panels().paint(CONTENTS, titles=["a", "b"], caption="c")) for _ in range(2)
     )
     assert first == second
+
+
+# --- curves
+
+SMALL = {"width": 101, "height": 51}
+
+
+def painted(panel, curves):
+    picture = panel.background.copy()
+    panel.paint(picture, curves)
+    return picture[: panel.curve_height, _LEFT : _LEFT + panel.curve_width], picture
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-6.0, 2.0), (3.0, 7.0)])
+def test_a_curve_stands_as_high_as_its_values_say(low, high):
+    panel = CurvePanel(["one"], low, high, **SMALL)
+    values = np.linspace(low, high, 5)
+    points = panel.points(Curves(values[None]))[0]
+    np.testing.assert_allclose(points[:, 1], [50, 37.5, 25, 12.5, 0], atol=0.5)
+    np.testing.assert_allclose(points[:, 0], [8, 29, 50, 71, 92])
+
+
+def test_on_a_logarithmic_axis_every_factor_takes_the_same_room():
+    panel = CurvePanel(["one"], 1e-4, 1.0, log=True, **SMALL)
+    points = panel.points(Curves(np.array([[1.0, 0.1, 0.01, 1e-3, 1e-4]])))[0]
+    np.testing.assert_allclose(points[:, 1], [0, 12.5, 25, 37.5, 50], atol=0.5)
+
+
+def test_each_curve_is_drawn_in_its_own_colour_at_its_points():
+    panel = CurvePanel(["a", "b", "c", "d"], 0.0, 1.0, **SMALL)
+    curves = Curves(np.array([[0.1, 0.1], [0.4, 0.4], [0.6, 0.6], [0.9, 0.9]]))
+    area, picture = painted(panel, curves)
+    for row, colour in zip(panel.points(curves), panel.COLOURS, strict=True):
+        assert (area[int(row[0, 1]), 8:93] == colour).all()
+    legend = picture[:, _LEFT + panel.curve_width :]
+    for number, colour in enumerate(panel.COLOURS):
+        assert (legend[10 + 20 * number : 14 + 20 * number] == colour).any()
+
+
+def test_a_gap_is_left_where_there_is_no_number():
+    panel = CurvePanel(["one"], 0.0, 1.0, **SMALL)
+    area, _ = painted(panel, Curves(np.array([[0.5, 0.5, np.nan, 0.5, 0.5]])))
+    assert (area[25] == PAST).sum() == 2 * (29 - 8 + 1 + 4)  # two lines, and half a point each end
+    assert not (area[:, 40:60] == PAST).any()
+
+
+@pytest.mark.parametrize("value", [-40.0, 40.0, 1e12, -1e12, np.inf])
+def test_a_value_beyond_the_axis_is_cut_off_and_nothing_is_drawn_outside(value):
+    panel = CurvePanel(["one"], 0.0, 1.0, **SMALL)
+    _, picture = painted(panel, Curves(np.array([[0.5, value]])))
+    assert (picture[25, _LEFT + 6 : _LEFT + 9] == PAST).all()
+    outside = picture[panel.curve_height :]
+    assert not (outside == PAST).any()
+    assert (picture[:, :_LEFT] == panel.background[:, :_LEFT]).all()
+
+
+def test_zero_on_a_logarithmic_axis_goes_down_out_of_the_picture():
+    panel = CurvePanel(["one"], 1e-4, 1.0, log=True, **SMALL)
+    area, _ = painted(panel, Curves(np.array([[1.0, 1.0, 0.0]])))
+    assert (area[40, 50:93] == PAST).any()
+
+
+def test_the_mark_stands_at_its_number():
+    panel = CurvePanel(["one"], 0.0, 1.0, **SMALL)
+    curves = Curves(np.zeros((1, 5)), first=3, marked=5)
+    with_mark, _ = painted(panel, curves)
+    without, _ = painted(panel, Curves(np.zeros((1, 5)), first=3))
+    columns = np.flatnonzero((with_mark != without).any(axis=0))
+    assert set(columns) <= {49, 50, 51}
+    assert len(columns)
+
+
+def test_the_numbers_below_begin_where_the_curve_does():
+    panel = CurvePanel(["one"], 0.0, 1.0, **SMALL)
+    _, zero = painted(panel, Curves(np.zeros((1, 3))))
+    _, seven = painted(panel, Curves(np.zeros((1, 3)), first=7))
+    assert (zero[panel.curve_height :] != seven[panel.curve_height :]).any()
+    assert (zero[: panel.curve_height] == seven[: panel.curve_height]).all()
+
+
+@pytest.mark.parametrize("names", [[], list("abcde")])
+def test_a_curve_panel_needs_one_to_four_names(names):
+    with pytest.raises(ValueError, match="one to four"):
+        CurvePanel(names, 0, 1)
+
+
+@pytest.mark.parametrize(("low", "high", "log"), [(1, 1, False), (2, 1, False), (0, 1, True)])
+def test_a_curve_panel_needs_ends_in_order(low, high, log):
+    with pytest.raises(ValueError, match="low must be below high"):
+        CurvePanel(["one"], low, high, log=log)
+
+
+def test_curves_need_one_row_per_name():
+    panel = CurvePanel(["one"], 0, 1)
+    with pytest.raises(ValueError, match="one row per name, 1, got 2"):
+        panel.paint(panel.background.copy(), Curves(np.zeros((2, 3))))
