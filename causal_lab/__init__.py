@@ -18,6 +18,7 @@ floor   module              what it answers
 1       ``cache``           What need not be computed twice?
 1       ``hf_weights``      Where does each weight of somebody else's model belong?
 0       ``masks``           Who may look at whom?
+0       ``positions``       Where does each token stand?
 0       ``softmax``         How do scores become weights that sum to 1?
 0       ``style``           Which colour means what?
 0       ``text``            Which words does the model read?

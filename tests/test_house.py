@@ -22,6 +22,7 @@ PACKAGE = ROOT / "causal_lab"
 FLOORS = {
     "checks": -1,
     "masks": 0,
+    "positions": 0,
     "softmax": 0,
     "text": 0,
     "runtime": 0,

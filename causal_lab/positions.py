@@ -1,0 +1,285 @@
+"""Where a token stands: four ways to tell attention, which by itself does not know.
+
+Two are added to the token's vector (sinusoidal, learned), one to the scores (ALiBi), one turns
+queries and keys (rotary). All take positions as numbers, so a chunk behind a cache passes on
+where it stands.
+"""
+
+import torch
+from torch import Tensor
+
+from causal_lab.checks import check_floating, check_size, check_tensor
+
+LAYOUTS = ("half", "interleaved")
+
+
+def sinusoidal_positions(positions: Tensor, dim: int, *, base: float = 10000.0) -> Tensor:
+    """Write each position as waves of many lengths, to be added to the token's vector.
+
+    Parameters
+    ----------
+    positions : Tensor, integer or floating, any shape
+        Where the tokens stand.
+    dim : int
+        Size of a token's vector; even.
+    base : float, default 10000.0
+        The longest wave is nearly 2π · ``base`` positions long.
+
+    Returns
+    -------
+    Tensor, float32, shape (…, dim)
+        Sines in the even places, cosines in the odd ones.
+
+    Raises
+    ------
+    ValueError
+        If ``dim`` is not even, or ``base`` not above 1.
+
+    Notes
+    -----
+    Source: Vaswani et al., "Attention is all you need", 2017, section 3.5.
+
+    Examples
+    --------
+    >>> sinusoidal_positions(torch.tensor([0, 1]), 2).round(decimals=2).tolist()
+    [[0.0, 1.0], [0.8399999737739563, 0.5400000214576721]]
+    """
+    angles = rotary_angles(positions, dim, base=base)
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
+
+
+def rotary_angles(positions: Tensor, dim: int, *, base: float = 10000.0) -> Tensor:
+    """Say by how much each pair of numbers turns at each position.
+
+    Parameters
+    ----------
+    positions : Tensor, integer or floating, any shape
+        Where the tokens stand.
+    dim : int
+        Size of a head; even.
+    base : float, default 10000.0
+        The slowest pair turns by nearly 1 / ``base`` per position.
+
+    Returns
+    -------
+    Tensor, float32, shape (…, dim / 2)
+        Radians; pair p turns by position · base^(−2p/dim).
+
+    Raises
+    ------
+    ValueError
+        If ``dim`` is not even, or ``base`` not above 1.
+
+    Notes
+    -----
+    Source: Su et al., "RoFormer: enhanced transformer with rotary position embedding", 2021.
+
+    Examples
+    --------
+    >>> rotary_angles(torch.tensor([0, 3]), 4, base=100.0).tolist()
+    [[0.0, 0.0], [3.0, 0.30000001192092896]]
+    """
+    dim = check_size("dim", dim)
+    if dim % 2:
+        raise ValueError(f"dim must be even, because numbers turn in pairs, got {dim}")
+    if not base > 1:
+        raise ValueError(f"base must be above 1, got {base!r}")
+    positions = check_tensor("positions", positions)
+    pair = torch.arange(0, dim, 2, dtype=torch.float32, device=positions.device)
+    return positions[..., None].float() * (1.0 / base ** (pair / dim))
+
+
+def rotate(x: Tensor, positions: Tensor, *, base: float = 10000.0, layout: str = "half") -> Tensor:
+    """Turn queries or keys by their positions, so that scores depend on the distance.
+
+    Parameters
+    ----------
+    x : Tensor, floating, shape (…, length, dim)
+        Queries or keys of a head; ``dim`` is even.
+    positions : Tensor, integer or floating, broadcastable to (…, length)
+        Where they stand, the cached tokens counted.
+    base : float, default 10000.0
+        As for :func:`rotary_angles`.
+    layout : {"half", "interleaved"}, default "half"
+        Which numbers make a pair: p and p + dim/2, or 2p and 2p + 1.
+
+    Returns
+    -------
+    Tensor, shape (…, length, dim)
+        Of the same length as ``x``, in its dtype.
+
+    Raises
+    ------
+    ValueError
+        If ``x`` is not floating, ``dim`` not even, the positions do not fit, or ``layout`` is
+        neither of the two.
+
+    Notes
+    -----
+    Source: Su et al., 2021 (interleaved pairs, as in GPT-J); halves as in GPT-NeoX and Llama.
+    The two are the same up to a permutation of the numbers, see :func:`to_half`.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    >>> rotate(x, torch.tensor([0, 1])).round(decimals=2).tolist()
+    [[1.0, 0.0], [0.5400000214576721, 0.8399999737739563]]
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f'layout must be "half" or "interleaved", got {layout!r}')
+    check_floating("x", x)
+    if x.ndim < 2:
+        raise ValueError(f"x must have axes (…, length, dim), got shape {tuple(x.shape)}")
+    angles = rotary_angles(positions, x.shape[-1], base=base)
+    try:
+        angles = angles.expand(*x.shape[:-1], x.shape[-1] // 2)
+    except RuntimeError as error:
+        raise ValueError(
+            f"positions of shape {tuple(positions.shape)} do not fit x of shape "
+            f"{tuple(x.shape)}; give one per token, with axes of 1 where they are shared"
+        ) from error
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    if layout == "half":
+        a, b = x.chunk(2, dim=-1)
+        return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+    a, b = x[..., 0::2], x[..., 1::2]
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
+
+
+def to_half(x: Tensor) -> Tensor:
+    """Reorder interleaved pairs (0 1, 2 3, …) to halves: all first numbers, then all second ones.
+
+    Parameters
+    ----------
+    x : Tensor, shape (…, dim)
+        ``dim`` is even. For a projection's weight, whose rows are the numbers of a head, pass
+        its transpose.
+
+    Returns
+    -------
+    Tensor, shape (…, dim)
+        Turning it in the "half" layout is turning ``x`` in the "interleaved" one.
+
+    Raises
+    ------
+    ValueError
+        If ``dim`` is not even.
+
+    Examples
+    --------
+    >>> to_half(torch.arange(6)).tolist()
+    [0, 2, 4, 1, 3, 5]
+    """
+    _check_pairs(x)
+    return torch.cat([x[..., 0::2], x[..., 1::2]], dim=-1)
+
+
+def to_interleaved(x: Tensor) -> Tensor:
+    """Reorder halves to interleaved pairs: the way back from :func:`to_half`.
+
+    Parameters
+    ----------
+    x : Tensor, shape (…, dim)
+        ``dim`` is even.
+
+    Returns
+    -------
+    Tensor, shape (…, dim)
+        First numbers in the even places, second ones in the odd.
+
+    Raises
+    ------
+    ValueError
+        If ``dim`` is not even.
+
+    Examples
+    --------
+    >>> to_interleaved(to_half(torch.arange(6))).tolist()
+    [0, 1, 2, 3, 4, 5]
+    """
+    _check_pairs(x)
+    return torch.stack(x.chunk(2, dim=-1), dim=-1).flatten(-2)
+
+
+def alibi_slopes(num_heads: int, device: torch.device | str | None = None) -> Tensor:
+    """Say how much each head minds a step of distance.
+
+    Parameters
+    ----------
+    num_heads : int
+        Heads, at least 1.
+    device : torch.device or str, optional
+        Where they are made; the default device if not given.
+
+    Returns
+    -------
+    Tensor, float32, shape (head,)
+        For n heads, n a power of two: 2^(−8/n), 2^(−16/n), … down to 2^(−8). For other n: those of
+        the power of two below, then every second one of the power of two above, from its first.
+
+    Raises
+    ------
+    ValueError
+        If ``num_heads`` is not an integer of at least 1.
+
+    Notes
+    -----
+    Source: Press, Smith and Lewis, "Train short, test long", 2022, section 3.
+
+    Examples
+    --------
+    >>> alibi_slopes(4).tolist()
+    [0.25, 0.0625, 0.015625, 0.00390625]
+    >>> alibi_slopes(3).tolist()
+    [0.0625, 0.00390625, 0.25]
+    """
+    num_heads = check_size("num_heads", num_heads)
+    below = 2 ** (num_heads.bit_length() - 1)
+    exponents = [8 * (head + 1) / below for head in range(below)]
+    exponents += [8 * (2 * head + 1) / (2 * below) for head in range(num_heads - below)]
+    return 2.0 ** -torch.tensor(exponents, dtype=torch.float32, device=device)
+
+
+def alibi_bias(query_positions: Tensor, key_positions: Tensor, num_heads: int) -> Tensor:
+    """Make the bias that takes from a score in proportion to the distance.
+
+    Parameters
+    ----------
+    query_positions : Tensor, integer, shape (…, query)
+        Where the queries stand.
+    key_positions : Tensor, integer, shape (…, key)
+        Where the keys stand, the cached ones included.
+    num_heads : int
+        Heads, at least 1.
+
+    Returns
+    -------
+    Tensor, float32, shape (…, head, query, key)
+        −slope · (query − key), so 0 at the query itself. For keys after the query it would be a
+        reward: block them.
+
+    Raises
+    ------
+    ValueError
+        If ``num_heads`` is not an integer of at least 1.
+
+    Notes
+    -----
+    Source: Press, Smith and Lewis, 2022.
+
+    Examples
+    --------
+    >>> alibi_bias(torch.tensor([2]), torch.arange(3), num_heads=1).tolist()
+    [[[-0.0078125, -0.00390625, 0.0]]]
+    """
+    check_tensor("query_positions", query_positions)
+    check_tensor("key_positions", key_positions)
+    slopes = alibi_slopes(num_heads, query_positions.device)
+    ahead = key_positions[..., None, None, :] - query_positions[..., None, :, None]
+    return slopes[:, None, None] * ahead
+
+
+def _check_pairs(x: Tensor) -> None:
+    check_tensor("x", x)
+    if x.ndim < 1 or x.shape[-1] % 2:
+        raise ValueError(f"the last axis must be even, a number of pairs, got {tuple(x.shape)}")
