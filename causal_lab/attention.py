@@ -415,6 +415,7 @@ class MultiHeadAttention(nn.Module):
         *,
         blocked: Tensor | None = None,
         bias: Tensor | None = None,
+        turn: Callable[[Tensor], Tensor] | None = None,
         remember: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
         need_weights: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
@@ -430,6 +431,9 @@ class MultiHeadAttention(nn.Module):
             True where the query may not look. Nothing is blocked unless you say so.
         bias : Tensor, floating, broadcastable to (batch, head, query, key), optional
             Added to the scores before the softmax.
+        turn : callable, optional
+            Turns queries and keys by their positions, as
+            :func:`causal_lab.positions.rotation` does, before they are remembered.
         remember : callable, optional
             A cache's ``append``: takes the new keys and values, shape (batch, head, query, dim),
             and gives back all that may be looked at. The key axis of ``blocked`` and ``bias``
@@ -448,7 +452,8 @@ class MultiHeadAttention(nn.Module):
         Raises
         ------
         ValueError
-            If a shape, dtype or device does not fit, or ``remember`` meets a ``context``.
+            If a shape, dtype or device does not fit, or ``remember`` or ``turn`` meets a
+            ``context``.
 
         Examples
         --------
@@ -460,6 +465,10 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(
                 "remember keeps the keys of the tokens themselves; leave out either it or context"
             )
+        if turn is not None and context is not None:
+            raise ValueError(
+                "turn is for queries and keys at the same positions; leave out either it or context"
+            )
         context = x if context is None else context
         _check_tokens("x", x, self.query_projection.weight)
         if context is not x:
@@ -467,6 +476,8 @@ class MultiHeadAttention(nn.Module):
         q = split_heads(self.query_projection(x), self.num_heads)  # (batch, head, query, dim)
         k = split_heads(self.key_projection(context), self.num_heads)
         v = split_heads(self.value_projection(context), self.num_heads)
+        if turn is not None:
+            q, k = turn(q), turn(k)
         if remember is not None:
             k, v = remember(k, v)  # (batch, head, old and new, dim)
         dropped = self.dropout if self.training else 0.0

@@ -225,6 +225,17 @@ class KVCache:
         self._planned, self._new_padding = current_len, padding
         return self._make_plan(current_len, padding)
 
+    @property
+    def key_positions(self) -> Tensor:
+        """Where the keys stand that :meth:`append` gives back in the pass that was planned.
+
+        Integer, shape (1 or batch, key), counted over the real tokens as
+        :attr:`Plan.positions` are; what the mask hides has some number or other.
+        """
+        if self._planned is None:
+            raise ValueError("no pass is planned; call plan(current_len) first")
+        return self._where_keys_stand()
+
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store a layer's new keys and values; give back all that may be looked at.
 
@@ -357,6 +368,12 @@ class KVCache:
             hidden = self._padding[:, None, None, :end]
             blocked = hidden if blocked is None else blocked | hidden
         return Plan(positions, blocked)
+
+    def _where_keys_stand(self) -> Tensor:
+        end = self.length + self._planned
+        if self._padding is None:
+            return torch.arange(end, device=self.device)[None]
+        return ((~self._padding[:, :end]).cumsum(dim=1) - 1).clamp_min(0)
 
     def _store(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         end = self.length + keys.shape[2]
@@ -570,9 +587,17 @@ class SlidingKVCache(KVCache):
         new = asks[:, 0, :, 0] if padding is None else asks[:, 0, :, 0].masked_fill(padding, -1)
         self._places = self._places_of(new)
         filled = min(self.length, self.capacity)
-        held = torch.cat([self._held[:, :filled], new], dim=1)[:, None, None]  # of the keys
+        self._seen = torch.cat([self._held[:, :filled], new], dim=1)
+        held = self._seen[:, None, None]  # of the keys
         forgotten = (asks - held >= self.window) & (held >= self.sinks)
         return Plan(positions, (held < 0) | (held > asks) | forgotten)
+
+    def _where_keys_stand(self) -> Tensor:
+        if self._slot is None:
+            return self._seen.clamp_min(0)
+        seen = self._held[:, : min(self.length + 1, self.capacity)].clone()
+        seen[:, self._slot] = self.length
+        return seen
 
     def _store(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         block = self._blocks[layer]

@@ -19,6 +19,9 @@ from causal_lab.checks import check_blocked, check_boolean, check_size, check_te
 from causal_lab.hf_weights import Weights, load_bert_block, load_gpt_block
 from causal_lab.linear import Linear, linear
 from causal_lab.masks import generate_causal_mask
+from causal_lab.positions import alibi_bias, rotation, sinusoidal_positions
+
+POSITIONS = ("learned", "none", "sinusoidal", "alibi", "rotary")
 
 
 class Block(nn.Module):
@@ -91,6 +94,7 @@ class Block(nn.Module):
         blocked: Tensor | None = None,
         *,
         bias: Tensor | None = None,
+        turn: Callable[[Tensor], Tensor] | None = None,
         remember: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
         weights: list[Tensor] | None = None,
     ) -> Tensor:
@@ -104,6 +108,9 @@ class Block(nn.Module):
             True where the query may not look.
         bias : Tensor, floating, broadcastable to (batch, head, query, key), optional
             Added to the scores before the softmax.
+        turn : callable, optional
+            Turns queries and keys by their positions, as for
+            :meth:`causal_lab.attention.MultiHeadAttention.forward`.
         remember : callable, optional
             Takes the new keys and values and gives back all, as for
             :meth:`causal_lab.attention.MultiHeadAttention.forward`.
@@ -126,7 +133,8 @@ class Block(nn.Module):
         >>> block(torch.zeros(1, 3, 8), generate_causal_mask(3)).shape
         torch.Size([1, 3, 8])
         """
-        look = partial(self._look, blocked=blocked, bias=bias, remember=remember, weights=weights)
+        how = {"blocked": blocked, "bias": bias, "turn": turn, "remember": remember}
+        look = partial(self._look, weights=weights, **how)
         if self.norm_first:
             x = x + look(self.attention_norm(x))
             return x + self.dropout(self.mlp(self.mlp_norm(x)))
@@ -148,7 +156,7 @@ class Transformer(nn.Module):
     vocabulary_size : int
         Tokens, at least 1.
     max_length : int
-        Positions that have a vector.
+        The longest sequence to read; with learned positions, how many have a vector.
     d_model : int, default 64
         Size of a token's vector; a multiple of ``num_heads``.
     num_heads : int, default 4
@@ -157,6 +165,10 @@ class Transformer(nn.Module):
         Blocks.
     causal : bool
         Whether later positions are blocked: the one boolean.
+    position : {"learned", "none", "sinusoidal", "alibi", "rotary"}, default "learned"
+        How the tokens are told where they stand: by a vector from a table or one of waves, both
+        added to the token's own (times √d_model for waves); by a bias on the scores; by turning
+        queries and keys; or not at all. See :mod:`causal_lab.positions`.
     mlp_size, dropout, norm_first, activation, epsilon
         As for :class:`Block`.
     token_types : int, default 0
@@ -185,6 +197,7 @@ class Transformer(nn.Module):
         num_heads: int = 4,
         num_layers: int = 2,
         causal: bool,
+        position: str = "learned",
         mlp_size: int | None = None,
         dropout: float = 0.0,
         norm_first: bool = True,
@@ -196,11 +209,13 @@ class Transformer(nn.Module):
         super().__init__()
         if not isinstance(causal, bool):
             raise ValueError(f"causal must be True or False, got {causal!r}")
-        self.causal = causal
+        self.causal, self.position = causal, _check_position(position, d_model, num_heads)
+        self.max_length = check_size("max_length", max_length)
         came = torch.get_rng_state()
         num_layers, d_model = check_size("num_layers", num_layers), check_size("d_model", d_model)
         self.token_embedding = nn.Embedding(check_size("vocabulary_size", vocabulary_size), d_model)
-        self.position_embedding = nn.Embedding(check_size("max_length", max_length), d_model)
+        if position == "learned":
+            self.position_embedding = nn.Embedding(max_length, d_model)
         if check_size("token_types", token_types, minimum=0):
             self.type_embedding = nn.Embedding(token_types, d_model)
         # Normalised before every branch, the sum needs it once more at the end; normalised
@@ -242,11 +257,6 @@ class Transformer(nn.Module):
                 parameter.normal_(0.0, spread / depth, generator=generator)
             elif name.endswith("bias"):
                 parameter.zero_()
-
-    @property
-    def max_length(self) -> int:
-        """The longest sequence that the model can read."""
-        return self.position_embedding.num_embeddings
 
     @property
     def num_parameters(self) -> int:
@@ -364,19 +374,44 @@ class Transformer(nn.Module):
             plan = cache.plan(ids.shape[1], padding)
             counted, mask = plan.positions, plan.blocked
         positions = counted if positions is None else positions
-        x = self.token_embedding(ids) + self.position_embedding(positions)
+        x = self._with_positions(self.token_embedding(ids), positions)
         if hasattr(self, "type_embedding"):
             x = x + self.type_embedding(
                 torch.zeros_like(ids) if token_types is None else token_types
             )
         x = self.dropout(self.embedding_norm(x))
+        bias, turn = self._with_distances(bias, x, positions, cache), None
+        if self.position == "rotary":
+            head_dim = x.shape[-1] // self.blocks[0].attention.num_heads
+            turn = rotation(positions[:, None], head_dim)
         for number, block in enumerate(self.blocks):
             remember = None if cache is None else partial(cache.append, number)
-            x = block(x, mask, bias=bias, remember=remember, weights=weights)
+            x = block(x, mask, bias=bias, turn=turn, remember=remember, weights=weights)
         x = self.final_norm(x)
         if cache is not None:
             cache.commit()  # not before: what is interrupted must not count
         return x
+
+    def _with_positions(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Add to the tokens' vectors where they stand, if that is how they are told."""
+        if self.position == "learned":
+            return x + self.position_embedding(positions)
+        if self.position == "sinusoidal":
+            waves = sinusoidal_positions(positions, x.shape[-1])
+            return math.sqrt(x.shape[-1]) * x + waves.to(x.dtype)
+        return x
+
+    def _with_distances(
+        self, bias: Tensor | None, x: Tensor, positions: Tensor, cache: KVCache | None
+    ) -> Tensor | None:
+        """Add to the scores' bias how far the keys are, if that is how they are told."""
+        if self.position != "alibi":
+            return bias
+        keys = positions if cache is None else cache.key_positions
+        distances = alibi_bias(positions, keys, self.blocks[0].attention.num_heads).to(x.dtype)
+        # To both sides, what is far is minded, on whichever side.
+        distances = distances if self.causal else -distances.abs()
+        return distances if bias is None else distances + bias
 
     def new_cache(
         self,
@@ -537,7 +572,12 @@ class Transformer(nn.Module):
         if cache.length + ids.shape[1] > self.max_length:
             raise ValueError(
                 f"{cache.length} tokens read and {ids.shape[1]} new ones are more than "
-                f"max_length={self.max_length}: the model has no vector for such a position"
+                f"max_length={self.max_length}"
+                + (
+                    ": the model has no vector for such a position"
+                    if self.position == "learned"
+                    else ""
+                )
             )
 
     def _with_more(self, blocked: Tensor | None, more: Tensor | None, ids: Tensor) -> Tensor | None:
@@ -886,8 +926,22 @@ class BERT(Transformer):
 def _count_positions(ids: Tensor, padding: Tensor | None) -> Tensor:
     """Count the real tokens from 0; padding before them gets 0 too, which nobody sees."""
     if padding is None:
-        return torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
+        return torch.arange(ids.shape[1], device=ids.device)[None]
     return ((~padding).cumsum(dim=1) - 1).clamp_min(0)
+
+
+def _check_position(position: str, d_model: int, num_heads: int) -> str:
+    if position not in POSITIONS:
+        raise ValueError(f"position must be one of {', '.join(POSITIONS)}, got {position!r}")
+    d_model, num_heads = check_size("d_model", d_model), check_size("num_heads", num_heads)
+    if position == "sinusoidal" and d_model % 2:
+        raise ValueError(f"sinusoidal positions need an even d_model, got {d_model}")
+    if position == "rotary" and d_model % (2 * num_heads):
+        raise ValueError(
+            f"rotary positions turn pairs of numbers, so d_model={d_model} must be a multiple of "
+            f"2 · num_heads = {2 * num_heads}"
+        )
+    return position
 
 
 def _waves(length: int, dim: int) -> Tensor:

@@ -5,6 +5,8 @@ queries and keys (rotary). All take positions as numbers, so a chunk behind a ca
 where it stands.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -125,25 +127,64 @@ def rotate(x: Tensor, positions: Tensor, *, base: float = 10000.0, layout: str =
     >>> rotate(x, torch.tensor([0, 1])).round(decimals=2).tolist()
     [[1.0, 0.0], [0.5400000214576721, 0.8399999737739563]]
     """
-    if layout not in LAYOUTS:
-        raise ValueError(f'layout must be "half" or "interleaved", got {layout!r}')
     check_floating("x", x)
     if x.ndim < 2:
         raise ValueError(f"x must have axes (…, length, dim), got shape {tuple(x.shape)}")
-    angles = rotary_angles(positions, x.shape[-1], base=base)
-    try:
-        angles = angles.expand(*x.shape[:-1], x.shape[-1] // 2)
-    except RuntimeError as error:
-        raise ValueError(
-            f"positions of shape {tuple(positions.shape)} do not fit x of shape "
-            f"{tuple(x.shape)}; give one per token, with axes of 1 where they are shared"
-        ) from error
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    if layout == "half":
-        a, b = x.chunk(2, dim=-1)
-        return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
-    a, b = x[..., 0::2], x[..., 1::2]
-    return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
+    return rotation(positions, x.shape[-1], base=base, layout=layout)(x)
+
+
+def rotation(
+    positions: Tensor, dim: int, *, base: float = 10000.0, layout: str = "half"
+) -> Callable[[Tensor], Tensor]:
+    """Prepare what :func:`rotate` does, for queries and keys of many layers at these positions.
+
+    Parameters
+    ----------
+    positions : Tensor, integer or floating, broadcastable to (…, length)
+        Where the tokens stand.
+    dim : int
+        Size of a head; even.
+    base, layout
+        As for :func:`rotate`.
+
+    Returns
+    -------
+    callable
+        Takes queries or keys, shape (…, length, dim), and gives them back turned.
+
+    Raises
+    ------
+    ValueError
+        If ``dim`` is not even, or ``layout`` is neither of the two; when called, if the
+        positions do not fit.
+
+    Examples
+    --------
+    >>> turn = rotation(torch.tensor([0, 1]), 2)
+    >>> turn(torch.tensor([[1.0, 0.0], [1.0, 0.0]])).round(decimals=2).tolist()
+    [[1.0, 0.0], [0.5400000214576721, 0.8399999737739563]]
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f'layout must be "half" or "interleaved", got {layout!r}')
+    angles = rotary_angles(positions, dim, base=base)
+    cos, sin = angles.cos(), angles.sin()
+
+    def turn(x: Tensor) -> Tensor:
+        pairs = (*x.shape[:-1], x.shape[-1] // 2)
+        try:
+            c, s = cos.to(x.dtype).expand(pairs), sin.to(x.dtype).expand(pairs)
+        except RuntimeError as error:
+            raise ValueError(
+                f"positions of shape {tuple(positions.shape)} do not fit x of shape "
+                f"{tuple(x.shape)}; give one per token, with axes of 1 where they are shared"
+            ) from error
+        if layout == "half":
+            a, b = x.chunk(2, dim=-1)
+            return torch.cat([a * c - b * s, a * s + b * c], dim=-1)
+        a, b = x[..., 0::2], x[..., 1::2]
+        return torch.stack([a * c - b * s, a * s + b * c], dim=-1).flatten(-2)
+
+    return turn
 
 
 def to_half(x: Tensor) -> Tensor:
