@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 
+from causal_lab.attention import MultiHeadAttention, merge_heads, split_heads
 from causal_lab.causality import check_cache, check_causality, check_padding
 from causal_lab.generation import cached_step, generate
 from causal_lab.masks import generate_sliding_window_mask
 from causal_lab.models import BERT, GPT, POSITIONS
+from causal_lab.positions import rotation
 
 every_position = pytest.mark.parametrize("position", POSITIONS)
 
@@ -230,3 +232,32 @@ def test_keys_have_positions_only_in_a_pass():
         cache.key_positions  # noqa: B018
     cache.plan(3)
     assert cache.key_positions.tolist() == [[0, 1, 2]]
+
+
+def test_values_are_not_turned():
+    layer = MultiHeadAttention(8, 2)
+    x = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        output, weights = layer(x, turn=rotation(torch.arange(5), 4))
+        values = split_heads(layer.value_projection(x), 2)
+        wanted = layer.output_projection(merge_heads(weights @ values))
+    torch.testing.assert_close(output, wanted)
+
+
+def test_only_a_layer_that_looks_at_itself_is_turned():
+    layer, x = MultiHeadAttention(8, 2), torch.zeros(1, 5, 8)
+    with pytest.raises(ValueError, match="turn"):
+        layer(x, x + 1, turn=rotation(torch.arange(5), 4))
+
+
+@every_position
+def test_positions_of_ones_own_are_used(position):
+    model, ids = model_of(position), some_ids(2, 6)
+    shifted = torch.arange(9, 15).expand(2, 6)
+    stretched = torch.arange(0, 18, 3).expand(2, 6)
+    with torch.no_grad():
+        plain = model(ids)
+        moved, wide = model(ids, positions=shifted), model(ids, positions=stretched)
+    relative = position in ("none", "alibi", "rotary")  # only distances matter
+    assert torch.allclose(moved, plain, atol=1e-4) == relative
+    assert torch.allclose(wide, plain, atol=1e-4) == (position == "none")
