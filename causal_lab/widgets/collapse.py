@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from causal_lab.canvas import Canvas, Cells, CurvePanel, Curves, HeatPanel
@@ -80,7 +79,7 @@ def chosen_layers(T: int, attention: str, scores: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> chosen_layers(2, SINK, torch.zeros(MAX_DEPTH, 2, 2))[0].tolist()
+    >>> chosen_layers(2, SINK, fixed_scores(MAX_DEPTH, 2, 2, seed=0))[0].tolist()
     [[1.0, 0.0], [0.5, 0.5]]
     """
     if attention == RANDOM_LAYERS:
@@ -117,7 +116,7 @@ def collapse_state(T: int, depth: int, attention: str, path: str, scores: Tensor
 
     Examples
     --------
-    >>> scores = torch.zeros(MAX_DEPTH, 4, 4)
+    >>> scores = fixed_scores(MAX_DEPTH, 4, 4, seed=0)
     >>> collapse_state(4, 2, SINK, ALONE, scores).distances[:4].tolist()
     [1.0, 0.5, 0.25, 0.125]
     """
@@ -181,7 +180,7 @@ class CollapseExplorer(Explorer):
                 Curves(np.stack([state.distances, state.eigenvalues]), marked=state.depth),
             ],
             titles=[f"T = {T}, after {layers}", "how far from a collapse"],
-            caption=f"slowest (marked): token {slowest}, with {state.distances[state.depth]:.1%} "
-            "of its weight not on token 0 = distance; 2nd eigenvalue "
-            f"{state.eigenvalues[state.depth]:.4f}",
+            caption=f"distance: token {slowest} (marked) has {state.distances[state.depth]:.2g} "
+            "of its weight elsewhere than on token 0; "
+            f"2nd eigenvalue: {state.eigenvalues[state.depth]:.2g}",
         )
