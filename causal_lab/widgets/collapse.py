@@ -68,7 +68,7 @@ def chosen_layers(T: int, attention: str, scores: Tensor) -> Tensor:
     T : int
         Number of tokens.
     attention : str
-        ``SINK``, ``PREVIOUS``, ``UNIFORM``, ``RANDOM`` or ``RANDOM_LAYERS``.
+        ``RANDOM``, ``RANDOM_LAYERS``, ``UNIFORM``, ``SINK`` or ``PREVIOUS``.
     scores : Tensor, floating, shape (MAX_DEPTH, at least T, at least T)
         For random layers.
 
@@ -142,7 +142,9 @@ class CollapseExplorer(Explorer):
 
     Examples
     --------
-    >>> CollapseExplorer(T=6, depth=2).state.distances[2]
+    >>> explorer = CollapseExplorer(T=6, depth=2)
+    >>> explorer.controls["attention"].value = SINK
+    >>> explorer.state.distances[2]
     np.float64(0.25)
     """
 
@@ -151,7 +153,7 @@ class CollapseExplorer(Explorer):
         controls = {
             "depth": slider("depth, number of layers", depth, 0, MAX_DEPTH),
             "T": slider("T, number of tokens", T, 1, MAX_TOKENS),
-            "attention": choice("attention", [SINK, PREVIOUS, UNIFORM, RANDOM, RANDOM_LAYERS]),
+            "attention": choice("attention", [RANDOM, RANDOM_LAYERS, UNIFORM, SINK, PREVIOUS]),
             "path": choice("each layer", [ALONE, RESIDUAL]),
         }
         curves = CurvePanel(
