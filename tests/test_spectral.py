@@ -5,8 +5,11 @@ singular values by LAPACK, fractions.
 """
 
 import itertools
+import json
 import math
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -758,3 +761,22 @@ def test_nothing_is_changed_in_place():
     undo_attention(A, outputs)
     assert torch.equal(A, before)
     assert torch.equal(outputs, torch.ones_like(outputs))
+
+
+# --- the page with the proofs
+
+
+def test_the_theory_names_tests_functions_and_headings_that_exist():
+    root = Path(__file__).parents[1]
+    page = (root / "docs" / "theory" / "07-linear-algebra.md").read_text(encoding="utf-8")
+    path = root / "notebooks" / "07_linear_algebra_of_time.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    prose = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    headings = set(re.findall(r"^## (.+)$", prose, re.M))
+    named = set(re.findall(r"\[07 “(.+?)”\]\(\.\./\.\./notebooks/07_linear_algebra_of_time", page))
+    assert named == headings - {"Two facts", "Your turn", "What to keep"}
+    tests = set(re.findall(r"`(test_\w+)`", page))
+    assert tests <= set(globals())
+    statements = re.findall(r"^\*\*(7\.\d+)\*\*", page, re.M)
+    assert statements == [f"7.{number}" for number in range(1, len(statements) + 1)]
+    assert set(re.findall(r"\[(7\.\d+)\]", prose)) <= set(statements)
