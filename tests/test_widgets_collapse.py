@@ -133,6 +133,22 @@ def test_the_words_say_depth_token_and_numbers(monkeypatch):
     assert titles[0] == "T = 6, after 3 layers"
     assert "has 0.42 of" in caption
     assert words_of(shown(6, 0, SINK), monkeypatch)[0][0] == "T = 6, after 0 layers"
+    caption = words_of(shown(6, 3, PREVIOUS), monkeypatch)[1]
+    assert "has 1 of" in caption
+    assert caption.endswith("2nd eigenvalue: 0.12")
+
+
+def test_the_curves_are_marked_at_the_depth(monkeypatch):
+    explorer, seen = shown(6, 3, PREVIOUS), []
+    monkeypatch.setattr(explorer.canvas, "paint", lambda contents, **_: seen.extend(contents))
+    explorer.paint(explorer.state)
+    assert (seen[1].marked, seen[1].first) == (3, 0)
+    assert explorer.canvas.panels[1].axis == "depth"
+    assert explorer.canvas.panels[1].names == ("distance", "2nd eigenvalue")
+
+
+def test_random_scores_are_spread_as_learned_ones_are():
+    assert 1.45 < CollapseExplorer().scores.std() < 1.55
 
 
 @EVERY_KIND
