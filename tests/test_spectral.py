@@ -543,6 +543,7 @@ def test_the_tolerance_of_a_projection():
     assert is_projection(A, tolerance=1e-3)
     assert is_projection(torch.full((2, 2), 0.5))  # no triangle, but a projection
     assert not is_projection(torch.tensor([[math.nan]]))
+    assert not is_projection(torch.tensor([[0.5]]))  # twice is less, not more
 
 
 # --- 7.13 and 7.14: the mask is a projection
@@ -691,7 +692,7 @@ def test_what_is_no_floating_square_matrix_is_refused(name):
 )
 def test_where_one_matrix_is_meant_a_batch_is_refused(name):
     with pytest.raises(ValueError, match=r"weights\[0, 0\]"):
-        EVERY_FUNCTION[name](torch.eye(3).expand(2, 3, 3))
+        EVERY_FUNCTION[name](torch.eye(3).expand(3, 3, 3))
 
 
 @pytest.mark.parametrize(
