@@ -17,6 +17,7 @@ floor   module              what it answers
 1       ``attention``       How do scores, mask, softmax and values fit together?
 1       ``cache``           What need not be computed twice?
 1       ``hf_weights``      Where does each weight of somebody else's model belong?
+1       ``spectral``        What are eigenvalues, norms and powers of causal attention?
 0       ``masks``           Who may look at whom?
 0       ``positions``       Where does each token stand?
 0       ``softmax``         How do scores become weights that sum to 1?

@@ -32,6 +32,7 @@ FLOORS = {
     "attention": 1,
     "cache": 1,
     "hf_weights": 1,
+    "spectral": 1,
     "models": 2,
     "plots": 2,
     "canvas": 2,

@@ -51,6 +51,7 @@ from causal_lab.widgets import (
     AttentionExplorer,
     CacheExplorer,
     ChunkExplorer,
+    CollapseExplorer,
     DependencyExplorer,
     Explorer,
     FillExplorer,
@@ -60,6 +61,7 @@ from causal_lab.widgets import (
     SoftmaxExplorer,
 )
 from causal_lab.widgets import cache as cache_module
+from causal_lab.widgets import collapse as collapse_module
 from causal_lab.widgets import dependency as dependency_module
 from causal_lab.widgets import explorer as explorer_module
 from causal_lab.widgets import generation as generation_module
@@ -157,6 +159,7 @@ MAKERS = {
     "chunk": ChunkExplorer,
     "cache": CacheExplorer,
     "generation": finished_writing,
+    "collapse": CollapseExplorer,
 }
 CLASSES = {
     "mask": MaskExplorer,
@@ -168,6 +171,7 @@ CLASSES = {
     "chunk": ChunkExplorer,
     "cache": CacheExplorer,
     "generation": GenerationExplorer,
+    "collapse": CollapseExplorer,
 }
 CONTROLS = {
     "mask": ("T", "position", "mask"),
@@ -179,6 +183,7 @@ CONTROLS = {
     "chunk": ("past_len", "current_len"),
     "cache": ("model", "layers", "heads", "head_dim", "T", "batch", "dtype"),
     "generation": ("step", "layer", "head", "computed"),
+    "collapse": ("depth", "T", "attention", "path"),
 }
 # The slider that is moved where any slider will do: from 1 to 13 at least.
 MAIN = dict.fromkeys(CONTROLS, "T") | {
@@ -248,10 +253,17 @@ CONTEXTS = {
         {"step": 1, "layer": 1, "head": 2},
         {"step": 7, "layer": 1, "head": 1, "computed": UNCACHED},
     ],
+    "collapse": [
+        {},
+        {"T": 1, "depth": 0},
+        {"T": 24, "depth": 64, "attention": collapse_module.RANDOM_LAYERS},
+        {"T": 13, "depth": 9, "attention": collapse_module.PREVIOUS},
+        {"T": 5, "depth": 3, "attention": collapse_module.SINK, "path": collapse_module.RESIDUAL},
+    ],
 }
 EVERY_EXPLORER = pytest.mark.parametrize("name", MAKERS)
 EVERY_EXPLORER_WITH_A_LENGTH = pytest.mark.parametrize(
-    "name", ["mask", "leak", "fill", "softmax", "attention", "dependency"]
+    "name", ["mask", "leak", "fill", "softmax", "attention", "dependency", "collapse"]
 )
 EVERY_CONTROL = pytest.mark.parametrize(
     ("name", "control"), [(name, control) for name in MAKERS for control in CONTROLS[name]]
@@ -542,6 +554,29 @@ def full_pass(length: int) -> np.ndarray:
     return torch.cat(seen).numpy()
 
 
+def expected_collapse(explorer, depth, T, attention, path):
+    scores = explorer.scores.double().numpy()
+    product, products = np.eye(T), [np.eye(T)]
+    for layer in range(64):
+        A = np.zeros((T, T))
+        for i in range(T):
+            number = layer if attention == collapse_module.RANDOM_LAYERS else 0
+            row = scores[number, i, : i + 1]
+            A[i, : i + 1] = softmax(0 * row if attention == collapse_module.UNIFORM else row)
+            if attention in (collapse_module.SINK, collapse_module.PREVIOUS):
+                A[i] = 0
+                A[i, i] = 0.5
+                A[i, 0 if attention == collapse_module.SINK else max(i - 1, 0)] += 0.5
+        product = (product + A @ product) / 2 if path == collapse_module.RESIDUAL else A @ product
+        products.append(product)
+    return {
+        "product": products[depth],
+        "distances": np.array([max(row[1:].sum() for row in M) for M in products]),
+        "eigenvalues": np.array([max([0, *np.diag(M)[1:]]) for M in products]),
+        "depth": depth,
+    }
+
+
 EXPECTED = {
     "mask": expected_mask,
     "leak": expected_leak,
@@ -552,6 +587,7 @@ EXPECTED = {
     "chunk": expected_chunk,
     "cache": expected_cache,
     "generation": expected_generation,
+    "collapse": expected_collapse,
 }
 
 
@@ -692,6 +728,10 @@ def check_picture(name: str, explorer: Explorer) -> None:
         check_sizes(picture, panels[0], state.nbytes)
     if name == "generation":
         check_generation(picture, panels[0], state)
+    if name == "collapse":
+        T = len(state.product)
+        check_cells(picture, panels[0], state.product, triangle(T), state.slowest)
+        check_collapse(picture, panels, state)
 
 
 def check_chunk(picture, panel, left, state, blocked) -> None:
@@ -742,6 +782,19 @@ def check_generation(picture, panel, state) -> None:
     pixels = np.zeros(side, dtype=bool)
     pixels[edges[state.read - state.computed] : edges[state.read]] = True
     assert np.array_equal(strip == BLACK, pixels)
+
+
+def check_collapse(picture, panels, state) -> None:
+    """Each curve goes through the pixels of its numbers, as far as the axis goes."""
+    curves, left = panels[1], panels[0].width + _LEFT
+    area = picture[_TITLE : _TITLE + curves.curve_height, left : left + curves.curve_width]
+    for values, colours in ((state.eigenvalues, {FUTURE}), (state.distances, {PAST, FUTURE})):
+        for depth, value in enumerate(values):
+            if 1e-6 <= value <= 1:
+                x = 8 + round(depth * (curves.curve_width - 17) / (len(values) - 1))
+                y = round(-np.log10(value) / 6 * (curves.curve_height - 1))
+                near = area[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3]
+                assert set(near.ravel().tolist()) & colours, (depth, value)
 
 
 def check_image(explorer: Explorer) -> None:

@@ -8,6 +8,7 @@ present picture, ``explorer.controls`` the controls by name.
 from causal_lab.widgets.attention import AttentionExplorer
 from causal_lab.widgets.cache import CacheExplorer
 from causal_lab.widgets.chunk import ChunkExplorer
+from causal_lab.widgets.collapse import CollapseExplorer
 from causal_lab.widgets.dependency import DependencyExplorer
 from causal_lab.widgets.explorer import Explorer
 from causal_lab.widgets.fill import FillExplorer
@@ -20,6 +21,7 @@ __all__ = [
     "AttentionExplorer",
     "CacheExplorer",
     "ChunkExplorer",
+    "CollapseExplorer",
     "DependencyExplorer",
     "Explorer",
     "FillExplorer",

@@ -23,6 +23,7 @@ EXERCISE_MODULES = {
     "04_causal_attention": "causal_attention",
     "05_gpt_or_bert": "gpt_or_bert",
     "06_kv_cache": "kv_cache",
+    "07_linear_algebra_of_time": "linear_algebra_of_time",
 }
 OPT_OUTS = re.compile(r"NBVAL_(IGNORE_OUTPUT|SKIP)|nbval-(ignore-output|skip)")
 
