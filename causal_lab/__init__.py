@@ -14,10 +14,12 @@ floor   module              what it answers
 2       ``models``          How do GPT and BERT differ by one boolean?
 2       ``plots``           What does this mask, score or weight matrix look like?
 2       ``canvas``          How does a heatmap repaint in a few milliseconds?
+1       ``patterns``        Who may look at whom in sparse masks and on a grid?
 1       ``attention``       How do scores, mask, softmax and values fit together?
 1       ``cache``           What need not be computed twice?
 1       ``hf_weights``      Where does each weight of somebody else's model belong?
 0       ``masks``           Who may look at whom?
+0       ``reach``           How much does a mask let through, and how far in k layers?
 0       ``softmax``         How do scores become weights that sum to 1?
 0       ``style``           Which colour means what?
 0       ``text``            Which words does the model read?

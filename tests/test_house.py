@@ -28,6 +28,8 @@ FLOORS = {
     "style": 0,
     "linear": 0,
     "progress": 0,
+    "reach": 0,
+    "patterns": 1,
     "attention": 1,
     "cache": 1,
     "hf_weights": 1,
