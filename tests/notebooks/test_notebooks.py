@@ -23,6 +23,7 @@ EXERCISE_MODULES = {
     "04_causal_attention": "causal_attention",
     "05_gpt_or_bert": "gpt_or_bert",
     "06_kv_cache": "kv_cache",
+    "09_a_zoo_of_masks": "a_zoo_of_masks",
 }
 OPT_OUTS = re.compile(r"NBVAL_(IGNORE_OUTPUT|SKIP)|nbval-(ignore-output|skip)")
 
