@@ -154,7 +154,7 @@ class ComposerExplorer(Explorer):
             "second_size": slider("n of B", 4, 1, MAX_SIZE),
             "layers": slider("layers", 2, 1, MAX_LAYERS),
         }
-        panels = [HeatPanel(200, colour_bar=False, words=False) for _ in range(3)]
+        panels = [HeatPanel(224, colour_bar=False, words=False) for _ in range(3)]
         super().__init__(controls, Canvas(panels))
 
     def compute(self, **values) -> ComposerState:  # noqa: D102
