@@ -256,7 +256,7 @@ def generate_padding_mask(
     if side not in ("left", "right"):
         raise ValueError(f'side must be "left" or "right", got {side!r}')
     try:
-        lengths = torch.as_tensor(lengths, device=device)
+        lengths = _as_tensor(lengths, device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"lengths must be a row of integers: {error}") from error
     if lengths.ndim != 1 or lengths.numel() == 0 or not _is_integer(lengths.dtype):
@@ -393,10 +393,11 @@ def generate_retrieval_mask(
 
     Notes
     -----
-    A passage sees the shared tokens before it and itself, so its keys and values do not depend on
-    which passages stand beside it. If its positions do not either, they can be computed once,
-    kept, and used in any order. Source: Ratner et al., "Parallel context windows for large
-    language models", 2022; Gim et al., "Prompt Cache", 2023; the paper, §11.
+    A passage sees the shared tokens before it and itself. If none stands *between* the passages (it
+    would pass on what it saw), its keys and values do not depend on which passages are beside it.
+    If its positions do not either, they can be computed once, kept, and used in any order. Source:
+    Ratner et al., "Parallel context windows for large language models", 2022; Gim et al., "Prompt
+    Cache", 2023; the paper, §11.
 
     Examples
     --------
@@ -596,12 +597,19 @@ def _is_integer(dtype: torch.dtype) -> bool:
     return dtype != torch.bool and not dtype.is_floating_point and not dtype.is_complex
 
 
+def _as_tensor(values: Tensor | Sequence, device: torch.device | str | None) -> Tensor:
+    """Make a tensor of what came; one that is a tensor stays where it is, unless told to move."""
+    if isinstance(values, Tensor):  # as_tensor would move it to a default device
+        return values if device is None else values.to(device)
+    return torch.as_tensor(values, device=device)
+
+
 def _check_labels(
     name: str, labels: Tensor | Sequence, device: torch.device | str | None
 ) -> Tensor:
     """Turn one number per token into a tensor, shape (T,) or (batch, T)."""
     try:
-        labels = torch.as_tensor(labels, device=device)
+        labels = _as_tensor(labels, device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} must hold one integer per token: {error}") from error
     if labels.ndim not in (1, 2) or labels.numel() == 0 or not _is_integer(labels.dtype):

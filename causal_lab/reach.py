@@ -91,8 +91,7 @@ def stacked_receptive_field(blocked: Sequence[Tensor], *, residual: bool = True)
             "give one mask per layer, all of the same length, got lengths "
             f"{[mask.shape[-1] for mask in masks]}"
         )
-    itself = torch.eye(masks[0].shape[-1], device=masks[0].device)
-    reached = itself
+    reached = torch.eye(masks[0].shape[-1], dtype=torch.float32, device=masks[0].device)
     for mask in masks:
         # Counted paths grow beyond every number; whether there is one is all that is asked.
         passed = (~mask).float() @ reached

@@ -1,5 +1,6 @@
 """Choose two masks, combine them, and see what the result lets through."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +29,10 @@ MAX_TOKENS, MAX_SIZE, MAX_LAYERS = 24, 12, 6
 MASKS = {
     "causal": lambda T, n: generate_causal_mask(T, "cpu"),
     "window of n": lambda T, n: generate_sliding_window_mask(T, n, device="cpu"),
-    "window, one sink": lambda T, n: generate_sliding_window_mask(T, n, sinks=1, device="cpu"),
-    "every n-th back": lambda T, n: generate_dilated_mask(T, n, device="cpu"),
+    "window of n and a sink": lambda T, n: generate_sliding_window_mask(
+        T, n, sinks=1, device="cpu"
+    ),
+    "in steps of n": lambda T, n: generate_dilated_mask(T, n, device="cpu"),
     "blocks of n": lambda T, n: generate_block_sparse_mask(T, n, device="cpu"),
     "prefix of n": lambda T, n: generate_prefix_mask(T, min(n, T), device="cpu"),
     "documents of n": lambda T, n: generate_document_mask(_number(T, n)),
@@ -178,9 +181,8 @@ class ComposerExplorer(Explorer):
 
 
 def _named(name: str, size: int) -> str:
-    return (
-        name.replace("n-th", f"{size}-th").replace(" n", f" {size}").replace("n of", f"{size} of")
-    )
+    """Put the size in the place of the n."""
+    return re.sub(r"\bn\b", str(size), name)
 
 
 def _number(T: int, size: int) -> Tensor:
