@@ -369,6 +369,17 @@ def test_how_far_windows_reach_in_closed_form(T, w, d, k):
 
 
 @many
+@given(w=st.integers(2, 5), k=st.integers(1, 5))
+def test_one_path_of_all_leads_to_the_furthest_token_of_a_window(w, k):
+    T = 1 + k * (w - 1)
+    steps = (~generate_sliding_window_mask(T + 3, w)).double()
+    paths = torch.linalg.matrix_power(steps, k)[-1]
+    assert (paths > 0).sum() == T
+    assert paths[3] == 1
+    assert paths.sum() == w**k
+
+
+@many
 @given(T=st.integers(1, 40), size=st.integers(1, 8), k=st.integers(2, 4))
 def test_two_layers_see_the_whole_past_over_a_blocks_last_token(T, size, k):
     past = ~generate_causal_mask(T)
