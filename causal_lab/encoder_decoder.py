@@ -15,13 +15,14 @@ from torch.nn import functional as F
 
 from causal_lab.attention import (
     MultiHeadAttention,
+    _check_tokens,
     attention_weights,
     fused_attention,
     merge_heads,
     split_heads,
 )
 from causal_lab.cache import KVCache
-from causal_lab.checks import check_floating, check_size, check_tensor
+from causal_lab.checks import check_size, check_tensor, describe
 from causal_lab.models import Block, Transformer, _count_positions
 
 
@@ -75,7 +76,7 @@ class CrossAttention(MultiHeadAttention):
         >>> CrossAttention(d_model=4, num_heads=2).read(torch.zeros(1, 5, 4))[0].shape
         torch.Size([1, 2, 5, 2])
         """
-        _check_vectors("context", context, self.key_projection.in_features)
+        _check_tokens("context", context, self.key_projection.weight)
         keys = split_heads(self.key_projection(context), self.num_heads)
         return keys, split_heads(self.value_projection(context), self.num_heads)
 
@@ -117,11 +118,11 @@ class CrossAttention(MultiHeadAttention):
         --------
         >>> layer = CrossAttention(d_model=4, num_heads=1)
         >>> x, context = torch.zeros(1, 2, 4), torch.zeros(1, 3, 4)
-        >>> layer.look(x, *layer.read(context), blocked=torch.tensor([False, True, False]))[1]
-        tensor([[[[0.5000, 0.0000, 0.5000],
-                  [0.5000, 0.0000, 0.5000]]]], grad_fn=<MulBackward0>)
+        >>> blocked = torch.tensor([False, True, False])
+        >>> layer.look(x, *layer.read(context), blocked=blocked)[1].tolist()
+        [[[[0.5, 0.0, 0.5], [0.5, 0.0, 0.5]]]]
         """
-        _check_vectors("x", x, self.query_projection.in_features)
+        _check_tokens("x", x, self.query_projection.weight)
         q = split_heads(self.query_projection(x), self.num_heads)
         dropped = self.dropout if self.training else 0.0
         weights = None
@@ -140,7 +141,9 @@ class DecoderBlock(Block):
     ----------
     d_model, num_heads
         As for :class:`causal_lab.models.Block`.
-    mlp_size, dropout, norm_first, activation, epsilon
+    dropout, epsilon
+        As for :class:`causal_lab.models.Block`.
+    **options
         As for :class:`causal_lab.models.Block`; ``norm_first`` must be True.
 
     Raises
@@ -370,7 +373,7 @@ class Decoder(Transformer):
 
     def _check_memory(self, memory: Memory, ids: Tensor) -> None:
         if not isinstance(memory, Memory):
-            raise ValueError(f"memory must come from encode(source), got {type(memory).__name__}")
+            raise ValueError(f"memory must come from encode(source), got {describe(memory)}")
         if len(memory.keys_values) != len(self.blocks):
             raise ValueError(
                 f"the memory is for {len(memory.keys_values)} layers, the decoder has "
@@ -682,11 +685,3 @@ def _check_token(name: str, token: int, vocabulary: int) -> int:
     if check_size(name, token, minimum=0) >= vocabulary:
         raise ValueError(f"{name} must lie between 0 and {vocabulary - 1}, got {token}")
     return token
-
-
-def _check_vectors(name: str, x: Tensor, d_model: int) -> None:
-    if check_floating(name, x).ndim != 3 or x.shape[-1] != d_model or 0 in x.shape:
-        raise ValueError(
-            f"{name} must have shape (batch, length, {d_model}) with no empty axis, got "
-            f"{tuple(x.shape)}"
-        )
