@@ -189,7 +189,7 @@ def encode_phrases(
     Raises
     ------
     ValueError
-        If there is no text, an empty one, or a word that the vocabulary does not have.
+        If there is no list of texts, an empty text, or a word that the vocabulary does not have.
 
     Examples
     --------
@@ -200,6 +200,8 @@ def encode_phrases(
     >>> encode_phrases(["red cats"], words, with_ends=True)[0].tolist()
     [[1, 4, 3, 2]]
     """
+    if isinstance(texts, str):
+        raise ValueError(f"texts must be a list of texts, got one; write [{texts!r}]")
     rows = [_check_words(text, vocabulary) for text in texts]
     if not rows:
         raise ValueError("there is no text; give at least one")
@@ -278,7 +280,7 @@ def phrase_batches(
     Raises
     ------
     ValueError
-        If a number is not positive, or a phrase does not fit its vocabulary.
+        If there is no phrase, a number is not positive, or a word is not in its vocabulary.
 
     Examples
     --------
@@ -289,6 +291,8 @@ def phrase_batches(
     torch.Size([2, 5])
     """
     shape = (check_size("steps", steps), check_size("batch_size", batch_size))
+    if not phrases:
+        raise ValueError("there is no phrase to draw from; give at least one")
     texts, translations = zip(*phrases, strict=True)
     source, source_padding = encode_phrases(texts, source_vocabulary)
     target, target_padding = encode_phrases(translations, target_vocabulary, with_ends=True)

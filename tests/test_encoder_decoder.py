@@ -161,14 +161,12 @@ def test_the_checker_finds_that_every_output_depends_on_the_whole_source():
     assert (report.dependencies > 0).all()
 
 
-@quick(max_examples=12)
-@given(source=st.integers(1, 6), target=st.integers(1, 6), layers=st.integers(1, 2))
+@quick(max_examples=8)
+@given(source=st.integers(1, 5), target=st.integers(1, 5), layers=st.integers(1, 2))
 def test_as_one_sequence_it_is_a_prefix_mask(source, target, layers):
     model = build(words=(TARGET_WORDS, TARGET_WORDS), num_layers=layers)
-    if source + target < 2:
-        return
     ids = draw_ids(1, source + target, high=TARGET_WORDS, seed=source)
-    seen = check_causality(Joint(model, source), ids, lookahead=0).dependencies > 0
+    seen = check_causality(Joint(model, source), ids).dependencies > 0
     prefix = generate_causal_mask(source + target)
     prefix[:, :source] = False
     assert torch.equal(~seen, prefix)
@@ -372,6 +370,7 @@ def test_a_block_is_pytorchs_decoder_layer():
     assert_close(output, expected)
 
 
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
 def test_the_whole_model_is_pytorchs_transformer_between_the_tables():
     layers = {"num_encoder_layers": LAYERS, "num_decoder_layers": LAYERS}
     theirs = fill(nn.Transformer(D, H, **layers, **TORCH)).eval()
@@ -413,13 +412,9 @@ def greedy(model, source, most, pad_id=0):
     return rows
 
 
-def translator(seed: int = 9) -> EncoderDecoder:
+def translator() -> EncoderDecoder:
     """Build a model that ends some of its texts sooner than others."""
-    model = build(seed)
-    with torch.no_grad():
-        for module in (model.encoder, model.decoder):
-            module.token_embedding.weight.mul_(4)
-    return model
+    return build(3, end_id=10)
 
 
 SOURCES = draw_ids(6, S, high=SOURCE_WORDS, seed=20)
@@ -470,11 +465,12 @@ def test_chunks_of_any_size_give_the_logits_of_one_pass(source, chunks, batch):
 @torch.no_grad()
 def test_the_checker_of_caches_agrees():
     model, (source, target) = build(), draw_pair()
-    memory = model.encode(source)
 
-    def step(chunk, cache):
-        cache = model.decoder.new_cache(len(chunk)) if cache is None else cache
-        return model.decoder(chunk, memory, cache=cache), cache
+    def step(chunk, state):
+        if state is None:
+            state = model.encode(source), model.decoder.new_cache(len(chunk))
+        memory, cache = state
+        return model.decoder(chunk, memory, cache=cache), state
 
     check_cache(step, target, full=ForTarget(model, source)).assert_same()
 
@@ -548,7 +544,7 @@ def test_translating_carries_no_gradients_and_leaves_the_model_as_it_was():
 
 @SIDES
 def test_the_loss_is_the_mean_over_real_questions(side):
-    model, (source, target) = build(), draw_pair()
+    model, (source, target) = build().requires_grad_(False), draw_pair()
     real = [T, 4]
     padded, padding = pad(target, real, side, T + 2, TARGET_WORDS)
     logs = []
@@ -615,10 +611,10 @@ def test_the_generator_alone_decides_on_the_first_weights():
 
 def test_first_weights_of_the_cross_attention_are_those_of_the_other_attention():
     model = EncoderDecoder(11, 13, 8, d_model=96, generator=torch.Generator().manual_seed(0))
-    block = model.decoder.blocks[1]
+    block = model.requires_grad_(False).decoder.blocks[1]
     for name in ("query_projection", "value_projection", "output_projection"):
         ours, other = (getattr(layer, name) for layer in (block.cross_attention, block.attention))
-        assert float(ours.weight.std() / other.weight.std()) == pytest.approx(1.0, abs=0.03)
+        assert_close(ours.weight.std() / other.weight.std(), torch.tensor(1.0), 0.03)
         assert ours.bias.abs().max() == 0
 
 
