@@ -2,7 +2,7 @@
 
 "these two small red cats" is "hai con mèo đỏ nhỏ này": the noun gets a classifier, the adjectives
 come after it in mirrored order, and what stood first stands last. It is a toy grammar. Real
-Vietnamese is freer in the order of adjectives; every phrase here is one that it allows.
+Vietnamese is freer in the order of adjectives, and speaks of fewer red cats.
 """
 
 from collections.abc import Iterable, Sequence
