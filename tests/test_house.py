@@ -32,6 +32,7 @@ FLOORS = {
     "patterns": 1,
     "attention": 1,
     "cache": 1,
+    "phrases": 1,
     "hf_weights": 1,
     "models": 2,
     "plots": 2,
@@ -40,6 +41,7 @@ FLOORS = {
     "training": 3,
     "measuring": 3,
     "generation": 3,
+    "encoder_decoder": 3,
     "widgets": 4,
     "exercises": 4,
 }
