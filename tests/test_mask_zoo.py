@@ -343,7 +343,16 @@ def test_many_paths_do_not_overflow_and_batches_are_kept():
     nothing = torch.zeros(2, 1, 40, 40, dtype=torch.bool)
     assert receptive_field(nothing, 60).all()
     assert receptive_field(nothing, 60).shape == nothing.shape
-    assert torch.equal(receptive_field(generate_causal_mask(40), 60), ~generate_causal_mask(40))
+    # More paths than a float can count: infinity times a blocked 0 would be NaN.
+    assert torch.equal(receptive_field(generate_causal_mask(40), 400), ~generate_causal_mask(40))
+
+
+def test_the_default_dtype_does_not_matter():
+    try:
+        torch.set_default_dtype(torch.float64)
+        assert receptive_field(generate_sliding_window_mask(9, 2), 3)[8].sum() == 4
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @many
