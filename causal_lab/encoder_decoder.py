@@ -22,7 +22,7 @@ from causal_lab.attention import (
     split_heads,
 )
 from causal_lab.cache import KVCache
-from causal_lab.checks import check_size, check_tensor, describe
+from causal_lab.checks import check_boolean, check_size, check_tensor, describe
 from causal_lab.models import Block, Transformer, _count_positions
 
 
@@ -605,7 +605,8 @@ class EncoderDecoder(nn.Module):
                 "the loss needs targets of shape (batch, at least 2): a start token and one to ask "
                 f"for, got {tuple(target.shape)}"
             )
-        self.decoder._check_ids(target, target_padding)
+        self.decoder._check_ids(target[:, 1:], None)  # what is asked; forward checks what is read
+        _check_shape("target_padding", target_padding, target)
         asking = None if target_padding is None else target_padding[:, :-1]
         logits = self(source, target[:, :-1], source_padding=source_padding, target_padding=asking)
         asked = target[:, 1:]
@@ -685,3 +686,10 @@ def _check_token(name: str, token: int, vocabulary: int) -> int:
     if check_size(name, token, minimum=0) >= vocabulary:
         raise ValueError(f"{name} must lie between 0 and {vocabulary - 1}, got {token}")
     return token
+
+
+def _check_shape(name: str, padding: Tensor | None, ids: Tensor) -> None:
+    if padding is not None and check_boolean(name, padding).shape != ids.shape:
+        raise ValueError(
+            f"{name} must have the shape of its ids, {tuple(ids.shape)}, got {tuple(padding.shape)}"
+        )

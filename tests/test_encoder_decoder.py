@@ -576,6 +576,12 @@ def test_the_loss_without_padding_asks_every_position():
     assert_close(model.loss(source.int(), target.int()), expected, 1e-6)
 
 
+def test_the_loss_takes_all_that_translating_may_write():
+    model, (source, target) = build(), draw_pair(target=MAX_LENGTH + 1)
+    expected = F.cross_entropy(model(source, target[:, :-1]).flatten(0, 1), target[:, 1:].flatten())
+    assert_close(model.loss(source, target), expected, 1e-6)
+
+
 def test_the_loss_reaches_every_parameter():
     model, (source, target) = build(), draw_pair()
     model.loss(source, target).backward()
@@ -693,7 +699,15 @@ def test_a_block_that_normalises_afterwards_is_told():
         (lambda m, s, t: m(s, t, source_padding=s), "padding must be a boolean tensor"),
         (lambda m, s, t: m(s, t, source_padding=t > 0), r"padding must have the shape of ids"),
         (lambda m, s, t: m(s, t, target_padding=s > 0), r"padding must have the shape of ids"),
-        (lambda m, s, t: m.loss(s, t, target_padding=s > 0), r"padding must have the shape of"),
+        (
+            lambda m, s, t: m.loss(s, t, target_padding=s > 0),
+            r"target_padding must have the shape of its ids, \(2, 7\), got \(2, 5\)",
+        ),
+        (lambda m, s, t: m.loss(s, t, target_padding=[0]), "target_padding must be a boolean"),
+        (
+            lambda m, s, t: m.loss(s, torch.cat([t, t[:, :1] + TARGET_WORDS], dim=1)),
+            "ids must lie between 0 and 12",
+        ),
         (
             lambda m, s, t: m.encode(s, torch.tensor([[False] * S, [True] * S])),
             "a source is nothing but padding",
