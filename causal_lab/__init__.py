@@ -10,16 +10,20 @@ floor   module              what it answers
 3       ``causality``       Does output t depend on an input after t?
 3       ``training``        How does a model learn from a text, step by step?
 3       ``generation``      How does a model write, one token after the other?
+3       ``encoder_decoder`` How does a model read one text and write another?
 3       ``measuring``       How well does a model write, guess and fill in?
 2       ``models``          How do GPT and BERT differ by one boolean?
 2       ``plots``           What does this mask, score or weight matrix look like?
 2       ``canvas``          How does a heatmap repaint in a few milliseconds?
+1       ``patterns``        Who may look at whom in sparse masks and on a grid?
 1       ``attention``       How do scores, mask, softmax and values fit together?
 1       ``cache``           What need not be computed twice?
+1       ``phrases``         What is a translation whose right answer is known?
 1       ``hf_weights``      Where does each weight of somebody else's model belong?
 1       ``spectral``        What are eigenvalues, norms and powers of causal attention?
 0       ``masks``           Who may look at whom?
 0       ``positions``       Where does each token stand?
+0       ``reach``           How much does a mask let through, and how far in k layers?
 0       ``softmax``         How do scores become weights that sum to 1?
 0       ``style``           Which colour means what?
 0       ``text``            Which words does the model read?

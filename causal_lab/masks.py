@@ -1,11 +1,11 @@
 """Who may look at whom: boolean masks, True where attention is blocked.
 
 Rows are queries (who looks), columns are keys (who is looked at). All masks here
-combine with ``|`` (blocked by either) and broadcast against
-``(batch, head, query, key)``.
+combine with ``|`` (blocked by either), ``&`` (blocked by both) and ``~`` (the opposite), and
+broadcast against ``(batch, head, query, key)``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -256,7 +256,7 @@ def generate_padding_mask(
     if side not in ("left", "right"):
         raise ValueError(f'side must be "left" or "right", got {side!r}')
     try:
-        lengths = torch.as_tensor(lengths, device=device)
+        lengths = _as_tensor(lengths, device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"lengths must be a row of integers: {error}") from error
     if lengths.ndim != 1 or lengths.numel() == 0 or not _is_integer(lengths.dtype):
@@ -276,6 +276,144 @@ def generate_padding_mask(
     real = lengths[:, None]
     blocked = position >= real if side == "right" else position < max_len - real
     return blocked[:, None, None, :]
+
+
+def generate_prefix_mask(
+    T: int, prefix_len: int, *, device: torch.device | str | None = None
+) -> Tensor:
+    """Block the future, except inside a prefix, where everyone sees everyone.
+
+    Parameters
+    ----------
+    T : int
+        Number of tokens, at least 1.
+    prefix_len : int
+        Tokens of the prefix, 0 to ``T``; 0 gives the causal mask, ``T`` blocks nothing.
+    device : torch.device or str, optional
+        Where the mask is made; the default device if not given.
+
+    Returns
+    -------
+    Tensor, bool, shape (query, key) = (T, T)
+        True where the query may not look: at what comes later *and* lies behind the prefix.
+
+    Raises
+    ------
+    ValueError
+        If a number is no integer or too small, or the prefix is longer than the text.
+
+    Notes
+    -----
+    The prefix sees its own future, so such a model is causal only from the prefix's last token on:
+    ask the loss of nothing before it. Source: Dong et al., "Unified language model
+    pre-training", 2019; Raffel et al., "Exploring the limits of transfer learning" (T5), 2019.
+
+    Examples
+    --------
+    >>> generate_prefix_mask(4, 2).int().tolist()
+    [[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
+    """
+    prefix_len = check_size("prefix_len", prefix_len, minimum=0)
+    blocked = generate_causal_mask(T, device)
+    if prefix_len > T:
+        raise ValueError(
+            f"prefix_len must be at most T={T}, got {prefix_len}; it counts tokens of the text"
+        )
+    behind = torch.arange(T, device=blocked.device) >= prefix_len
+    return blocked & behind
+
+
+def generate_document_mask(
+    document_ids: Tensor | Sequence[int] | Sequence[Sequence[int]],
+    *,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Block whatever belongs to another document than the query does.
+
+    Several short documents are packed into one row, so that no room is lost to padding.
+
+    Parameters
+    ----------
+    document_ids : Tensor or sequence of int, shape (T,) or (batch, T)
+        Which document each token belongs to; the numbers need no order.
+    device : torch.device or str, optional
+        Where the mask is made; the device of ``document_ids`` if not given.
+
+    Returns
+    -------
+    Tensor, bool, shape (query, key) = (T, T), or (batch, head, query, key) = (batch, 1, T, T)
+        True where the documents differ. The order of time is not in it: write
+        ``generate_causal_mask(T) | generate_document_mask(document_ids)``.
+
+    Raises
+    ------
+    ValueError
+        If ``document_ids`` is not one or two axes of integers, or is empty.
+
+    Notes
+    -----
+    The mask alone does not make a packed document equal to the document alone: its positions must
+    begin at 0 again, too. Source: Krell et al., "Efficient sequence packing without
+    cross-contamination", 2021.
+
+    Examples
+    --------
+    >>> generate_document_mask([0, 0, 1]).int().tolist()
+    [[0, 0, 1], [0, 0, 1], [1, 1, 0]]
+    """
+    ids = _check_labels("document_ids", document_ids, device)
+    blocked = ids[..., :, None] != ids[..., None, :]
+    return blocked if ids.ndim == 1 else blocked[:, None]
+
+
+def generate_retrieval_mask(
+    segment_ids: Tensor | Sequence[int] | Sequence[Sequence[int]],
+    *,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Block the future, and hide retrieved passages from each other.
+
+    Parameters
+    ----------
+    segment_ids : Tensor or sequence of int, shape (T,) or (batch, T)
+        1, 2, … for the tokens of the passages; 0 for all that is shared: an instruction, the
+        question, the answer.
+    device : torch.device or str, optional
+        Where the mask is made; the device of ``segment_ids`` if not given.
+
+    Returns
+    -------
+    Tensor, bool, shape (query, key) = (T, T), or (batch, head, query, key) = (batch, 1, T, T)
+        True where the query may not look: at the future, and from one passage into another.
+
+    Raises
+    ------
+    ValueError
+        If ``segment_ids`` is not one or two axes of integers, is empty, or holds a negative.
+
+    Notes
+    -----
+    A passage sees the shared tokens before it and itself. If none stands *between* the passages (it
+    would pass on what it saw), its keys and values do not depend on which passages are beside it.
+    If its positions do not either, they can be computed once, kept, and used in any order. Source:
+    Ratner et al., "Parallel context windows for large language models", 2022; Gim et al., "Prompt
+    Cache", 2023; the paper, §11.
+
+    Examples
+    --------
+    >>> generate_retrieval_mask([1, 1, 2, 0]).int().tolist()
+    [[0, 1, 1, 1], [0, 0, 1, 1], [1, 1, 0, 1], [0, 0, 0, 0]]
+    """
+    ids = _check_labels("segment_ids", segment_ids, device)
+    if ids.device.type != "meta" and int(ids.min()) < 0:
+        raise ValueError(
+            f"segment_ids must not be negative, got {int(ids.min())}; 0 is shared, passages count "
+            "from 1, and padding is blocked by generate_padding_mask"
+        )
+    queries, keys = ids[..., :, None], ids[..., None, :]
+    elsewhere = (queries != keys) & (queries != 0) & (keys != 0)
+    blocked = generate_causal_mask(ids.shape[-1], ids.device) | elsewhere
+    return blocked if ids.ndim == 1 else blocked[:, None]
 
 
 def to_allowed(blocked: Tensor) -> Tensor:
@@ -410,5 +548,73 @@ def from_additive(additive: Tensor) -> Tensor:
     return blocked
 
 
+def to_mask_mod(blocked: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """Cross over to FlexAttention, which asks a function: True where attention is *allowed*.
+
+    Parameters
+    ----------
+    blocked : Tensor, bool, shape (query, key) or (batch, head, query, key)
+        True where attention is blocked; ``batch`` and ``head`` may be 1, for all.
+
+    Returns
+    -------
+    callable
+        Takes (batch, head, query, key) as integer tensors, as the ``mask_mod`` of
+        ``torch.nn.attention.flex_attention.create_block_mask`` does.
+
+    Raises
+    ------
+    ValueError
+        If ``blocked`` is not boolean or has another number of axes.
+
+    Notes
+    -----
+    A table that is looked up saves FlexAttention no memory, as a rule written with ``>=`` would;
+    the kernel skips blocked blocks all the same. Source: Dong et al., "Flex Attention", 2024.
+
+    Examples
+    --------
+    >>> mask_mod = to_mask_mod(generate_causal_mask(3))
+    >>> bool(mask_mod(0, 0, torch.tensor(0), torch.tensor(2)))
+    False
+    """
+    if check_boolean("blocked", blocked).ndim not in (2, 4):
+        raise ValueError(
+            "blocked must have shape (query, key) or (batch, head, query, key), got "
+            f"{tuple(blocked.shape)}; insert axes of length 1 with blocked[:, None]"
+        )
+    table = to_allowed(blocked if blocked.ndim == 4 else blocked[None, None])
+    batches, heads = table.shape[:2]
+
+    def mask_mod(batch, head, query, key):
+        batch = batch if batches > 1 else 0
+        return table[batch, head if heads > 1 else 0, query, key]
+
+    return mask_mod
+
+
 def _is_integer(dtype: torch.dtype) -> bool:
     return dtype != torch.bool and not dtype.is_floating_point and not dtype.is_complex
+
+
+def _as_tensor(values: Tensor | Sequence, device: torch.device | str | None) -> Tensor:
+    """Make a tensor of what came; one that is a tensor stays where it is, unless told to move."""
+    if isinstance(values, Tensor):  # as_tensor would move it to a default device
+        return values if device is None else values.to(device)
+    return torch.as_tensor(values, device=device)
+
+
+def _check_labels(
+    name: str, labels: Tensor | Sequence, device: torch.device | str | None
+) -> Tensor:
+    """Turn one number per token into a tensor, shape (T,) or (batch, T)."""
+    try:
+        labels = _as_tensor(labels, device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} must hold one integer per token: {error}") from error
+    if labels.ndim not in (1, 2) or labels.numel() == 0 or not _is_integer(labels.dtype):
+        raise ValueError(
+            f"{name} must hold one integer per token, shape (T,) or (batch, T), got shape "
+            f"{tuple(labels.shape)} and dtype {labels.dtype}"
+        )
+    return labels

@@ -188,6 +188,8 @@ class Transformer(nn.Module):
     torch.Size([2, 5, 10])
     """
 
+    block_class: type[Block] = Block  # a subclass may build its layers of another
+
     def __init__(
         self,
         vocabulary_size: int,
@@ -224,7 +226,7 @@ class Transformer(nn.Module):
         self.final_norm = nn.LayerNorm(d_model, eps=epsilon) if norm_first else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
-            Block(
+            self.block_class(
                 d_model,
                 num_heads,
                 mlp_size=mlp_size,

@@ -52,12 +52,14 @@ from causal_lab.widgets import (
     CacheExplorer,
     ChunkExplorer,
     CollapseExplorer,
+    ComposerExplorer,
     DependencyExplorer,
     Explorer,
     FillExplorer,
     GenerationExplorer,
     LeakExplorer,
     MaskExplorer,
+    ReceptiveExplorer,
     SoftmaxExplorer,
 )
 from causal_lab.widgets import cache as cache_module
@@ -78,6 +80,15 @@ from causal_lab.widgets.generation import CACHED, UNCACHED, GenerationState
 from causal_lab.widgets.leak import ALL_ZERO, RANDOM, WAYS, leak_state
 from causal_lab.widgets.leak import MAX_TOKENS as MAX_LEAK
 from causal_lab.widgets.mask import CAUSAL, NO_MASK, mask_state
+from causal_lab.widgets.receptive import (
+    BLOCKS,
+    DILATED,
+    DOUBLING,
+    GRID,
+    SINK,
+)
+from causal_lab.widgets.receptive import CAUSAL as ALL_BEFORE
+from causal_lab.widgets.receptive import WINDOW as WINDOW_ONLY
 from causal_lab.widgets.softmax import BY_COLUMN, BY_ROW, softmax_state
 from causal_lab.widgets.softmax import MAX_TOKENS as MAX_SOFTMAX
 
@@ -160,6 +171,8 @@ MAKERS = {
     "cache": CacheExplorer,
     "generation": finished_writing,
     "collapse": CollapseExplorer,
+    "receptive": ReceptiveExplorer,
+    "composer": ComposerExplorer,
 }
 CLASSES = {
     "mask": MaskExplorer,
@@ -172,6 +185,8 @@ CLASSES = {
     "cache": CacheExplorer,
     "generation": GenerationExplorer,
     "collapse": CollapseExplorer,
+    "receptive": ReceptiveExplorer,
+    "composer": ComposerExplorer,
 }
 CONTROLS = {
     "mask": ("T", "position", "mask"),
@@ -184,6 +199,8 @@ CONTROLS = {
     "cache": ("model", "layers", "heads", "head_dim", "T", "batch", "dtype"),
     "generation": ("step", "layer", "head", "computed"),
     "collapse": ("depth", "T", "attention", "path"),
+    "receptive": ("T", "layers", "pattern", "window", "dilation"),
+    "composer": ("first", "first_size", "operator", "T", "second", "second_size", "layers"),
 }
 # The slider that is moved where any slider will do: from 1 to 13 at least.
 MAIN = dict.fromkeys(CONTROLS, "T") | {
@@ -260,10 +277,26 @@ CONTEXTS = {
         {"T": 13, "depth": 9, "attention": collapse_module.PREVIOUS},
         {"T": 5, "depth": 3, "attention": collapse_module.SINK, "path": collapse_module.RESIDUAL},
     ],
+    "receptive": [
+        {},
+        {"T": 1, "pattern": SINK},
+        {"T": 64, "layers": 2, "pattern": DILATED, "window": 3, "dilation": 3},
+        {"T": 23, "layers": 3, "pattern": GRID, "window": 5},
+    ],
+    "composer": [
+        {},
+        {"T": 1, "operator": "~A"},
+        {"T": 24, "first": "blocks of n", "operator": "A & B", "second": "in steps of n"},
+        {"T": 13, "first": "window of n", "second": "n of padding", "layers": 4},
+    ],
 }
 EVERY_EXPLORER = pytest.mark.parametrize("name", MAKERS)
 EVERY_EXPLORER_WITH_A_LENGTH = pytest.mark.parametrize(
-    "name", ["mask", "leak", "fill", "softmax", "attention", "dependency", "collapse"]
+    "name",
+    [
+        *["mask", "leak", "fill", "softmax", "attention", "dependency"],
+        *["collapse", "receptive", "composer"],
+    ],
 )
 EVERY_CONTROL = pytest.mark.parametrize(
     ("name", "control"), [(name, control) for name in MAKERS for control in CONTROLS[name]]
@@ -577,6 +610,104 @@ def expected_collapse(explorer, depth, T, attention, path):
     }
 
 
+def expected_receptive(explorer, T, layers, pattern, window, dilation):
+    masks = [seen_in_layer(pattern, T, layer, window, dilation) for layer in range(layers)]
+    needed, reached = np.zeros((T, T), dtype=int), np.eye(T, dtype=bool)
+    for layer, seen in enumerate(masks, start=1):
+        reached = reached | np.array([reached[row].any(axis=0) for row in seen])
+        needed[reached & (needed == 0)] = layer
+    long = {
+        WINDOW_ONLY: f"1 + {layers} · ({window} − 1) = {1 + layers * window - layers}",
+        DILATED: f"1 + {layers} · ({window} − 1) = {1 + layers * window - layers}",
+        DOUBLING: f"1 + ({window} − 1) · (2^{layers} − 1) = {1 + (window - 1) * (2**layers - 1)}",
+    }
+    return {
+        "blocked": ~masks[-1],
+        "needed": needed,
+        "layers": layers,
+        "formula": long.get(pattern, ""),
+        "seen": int((needed[-1] > 0).sum()),
+    }
+
+
+def seen_in_layer(pattern: str, T: int, layer: int, window: int, dilation: int) -> np.ndarray:
+    """Say for each query and key whether one layer lets the query look."""
+    query, key = np.arange(T)[:, None], np.arange(T)[None, :]
+    back, same = query - key, query // window == key // window
+    step = 2**layer if pattern == DOUBLING else dilation
+    return (back >= 0) & {
+        WINDOW_ONLY: back < window,
+        SINK: (back < window) | (key == 0),
+        DILATED: (back % step == 0) & (back // step < window),
+        DOUBLING: (back % step == 0) & (back // step < window),
+        BLOCKS: same | (key % window == window - 1),
+        GRID: same | (back % window == 0),
+        ALL_BEFORE: back >= 0,
+    }[pattern]
+
+
+def expected_composer(explorer, T, first, first_size, operator, second, second_size, layers):
+    a, b = ~seen_by_name(first, T, first_size), ~seen_by_name(second, T, second_size)
+    combined = {
+        "A | B": a | b,
+        "A & B": a & b,
+        "A": a,
+        "~A": ~a,
+        "A & ~B": a & ~b,
+        "~(~A | ~B)": a & b,
+    }[operator]
+    reached = np.linalg.matrix_power(~combined + np.eye(T), layers) > 0
+    return {
+        "first": a,
+        "second": b,
+        "combined": combined,
+        "titles": (
+            "A: " + SIZED[first].format(first_size),
+            "B: " + SIZED[second].format(second_size),
+            operator,
+        ),
+        "layers": layers,
+        "reached": reached.mean(),
+        "ahead": int((~combined & triangle(T)).sum()),
+        "dead": [row for row in range(T) if combined[row].all()],
+    }
+
+
+SIZED = {
+    "causal": "causal",
+    "window of n": "window of {}",
+    "window of n and a sink": "window of {} and a sink",
+    "in steps of n": "in steps of {}",
+    "blocks of n": "blocks of {}",
+    "prefix of n": "prefix of {}",
+    "documents of n": "documents of {}",
+    "n of padding": "{} of padding",
+    "passages of n": "passages of {}",
+    "image, n wide": "image, {} wide",
+    "nothing blocked": "nothing blocked",
+}
+
+
+def seen_by_name(name: str, T: int, n: int) -> np.ndarray:
+    """Say for each query and key whether a mask of the composer lets the query look."""
+    query, key = np.arange(T)[:, None], np.arange(T)[None, :]
+    past, same = key <= query, query // n == key // n
+    last = (T - 1) // n  # the piece that is the question
+    return {
+        "causal": past,
+        "window of n": past & (query - key < n),
+        "window of n and a sink": past & ((query - key < n) | (key == 0)),
+        "in steps of n": past & ((query - key) % n == 0),
+        "blocks of n": past & (same | (key % n == n - 1)),
+        "prefix of n": past | (key < n),
+        "documents of n": same,
+        "n of padding": (key >= n) & (query >= 0),
+        "passages of n": past & (same | (query // n == last)),
+        "image, n wide": past & (same | ((query - key) % n == 0)),
+        "nothing blocked": past | ~past,
+    }[name]
+
+
 EXPECTED = {
     "mask": expected_mask,
     "leak": expected_leak,
@@ -588,6 +719,8 @@ EXPECTED = {
     "cache": expected_cache,
     "generation": expected_generation,
     "collapse": expected_collapse,
+    "receptive": expected_receptive,
+    "composer": expected_composer,
 }
 
 
@@ -732,6 +865,13 @@ def check_picture(name: str, explorer: Explorer) -> None:
         T = len(state.product)
         check_cells(picture, panels[0], state.product, triangle(T), state.slowest)
         check_collapse(picture, panels, state)
+    if name == "receptive":
+        check_cells(picture, panels[0], None, state.blocked, None)
+        shares = np.where(state.needed > 0, 1 / np.maximum(state.needed, 1), 0)
+        right = picture[:, panels[0].width :]
+        check_cells(right, panels[1], shares, state.needed == 0, None)
+    if name == "composer":
+        check_composer(picture, panels, state)
 
 
 def check_chunk(picture, panel, left, state, blocked) -> None:
@@ -750,6 +890,25 @@ def check_chunk(picture, panel, left, state, blocked) -> None:
         assert np.array_equal(area[np.ix_(middle, near)] == BROKEN, wrong)
     pale = area[: edges[past_len]]
     assert np.isin(pale, (ABSENT, WHITE)).all()  # WHITE: the grid
+
+
+def check_composer(picture, panels, state) -> None:
+    """Three masks; in the third, what sees the future is framed and what sees nothing marked."""
+    left = 0
+    for panel, blocked in zip(panels, (state.first, state.second, state.combined), strict=True):
+        part, T = picture[:, left : left + panel.width], len(blocked)
+        area = part[_TITLE : _TITLE + panel.side, _LEFT : _LEFT + panel.side]
+        middle, edges = centres(panel.side, T), np.array(starts(panel.side, T))
+        found = area[np.ix_(middle, middle)]
+        assert np.array_equal(found == ALLOWED, ~blocked)
+        assert np.isin(found[blocked], (HATCH, BLOCKED)).all()
+        third = blocked is state.combined
+        wrong = ~blocked & triangle(T) & third
+        for near in (edges[:-1] + 2, edges[1:] - 2):
+            assert np.array_equal(area[np.ix_(near, middle)] == BROKEN, wrong)
+        strip = part[_TITLE : _TITLE + panel.side, _LEFT - 3] == BLACK
+        assert np.array_equal(strip, np.repeat(blocked.all(axis=1) & third, np.diff(edges)))
+        left += panel.width
 
 
 def check_sizes(picture, panel, nbytes) -> None:
@@ -1750,7 +1909,8 @@ def test_the_text_says_the_length_and_no_more(name):
     for control in set(CONTROLS[name]) - {"T", "text"}:
         for value in settings(explorer.controls[control]):
             texts.append(repr(move(explorer, **{control: value})))
-    assert set(texts) == {f"<{CLASSES[name].__name__} T={10 if name == 'attention' else 8}>"}
+    first = {"attention": 10, "receptive": 32, "composer": 12}.get(name, 8)
+    assert set(texts) == {f"<{CLASSES[name].__name__} T={first}>"}
     assert repr(move(explorer, T=1)) == f"<{CLASSES[name].__name__} T=1>"
 
 

@@ -9,12 +9,14 @@ from causal_lab.widgets.attention import AttentionExplorer
 from causal_lab.widgets.cache import CacheExplorer
 from causal_lab.widgets.chunk import ChunkExplorer
 from causal_lab.widgets.collapse import CollapseExplorer
+from causal_lab.widgets.composer import ComposerExplorer
 from causal_lab.widgets.dependency import DependencyExplorer
 from causal_lab.widgets.explorer import Explorer
 from causal_lab.widgets.fill import FillExplorer
 from causal_lab.widgets.generation import GenerationExplorer
 from causal_lab.widgets.leak import LeakExplorer
 from causal_lab.widgets.mask import MaskExplorer
+from causal_lab.widgets.receptive import ReceptiveExplorer
 from causal_lab.widgets.softmax import SoftmaxExplorer
 
 __all__ = [
@@ -22,11 +24,13 @@ __all__ = [
     "CacheExplorer",
     "ChunkExplorer",
     "CollapseExplorer",
+    "ComposerExplorer",
     "DependencyExplorer",
     "Explorer",
     "FillExplorer",
     "GenerationExplorer",
     "LeakExplorer",
     "MaskExplorer",
+    "ReceptiveExplorer",
     "SoftmaxExplorer",
 ]

@@ -24,6 +24,7 @@ EXERCISE_MODULES = {
     "05_gpt_or_bert": "gpt_or_bert",
     "06_kv_cache": "kv_cache",
     "07_linear_algebra_of_time": "linear_algebra_of_time",
+    "09_a_zoo_of_masks": "a_zoo_of_masks",
 }
 OPT_OUTS = re.compile(r"NBVAL_(IGNORE_OUTPUT|SKIP)|nbval-(ignore-output|skip)")
 

@@ -1,0 +1,199 @@
+"""What a mask lets through: how much, how far ahead, to whom nothing, and how far in many layers.
+
+One layer carries what a key holds to every query that may look at it. The next layer carries it
+on. So after k layers an output hangs on all tokens from which a path of at most k steps leads to
+it: a power of the matrix of allowed pairs, in which + means "or".
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from causal_lab.checks import check_boolean, check_size
+
+
+def receptive_field(blocked: Tensor, layers: int = 1, *, residual: bool = True) -> Tensor:
+    """Find which tokens each output hangs on after some layers with the same mask.
+
+    Parameters
+    ----------
+    blocked : Tensor, bool, shape (…, length, length)
+        True where the query may not look.
+    layers : int, default 1
+        How many, at least 0.
+    residual : bool, default True
+        Whether each layer adds its result to what came in, as all Transformers do: then an output
+        hangs on its own token even where the mask blocks that.
+
+    Returns
+    -------
+    Tensor, bool, same shape
+        [output, token]: True where the output *can* depend on the token. (Not True where it is
+        blocked: these are reached, and masks are blocked.)
+
+    Raises
+    ------
+    ValueError
+        If ``blocked`` is not a boolean square, or ``layers`` no such integer.
+
+    Notes
+    -----
+    A window w reaches 1 + k(w − 1) tokens in k layers. Source: Luo et al., "Understanding the
+    effective receptive field in deep convolutional neural networks", 2016, who also find that most
+    of it counts little.
+
+    Examples
+    --------
+    >>> from causal_lab.masks import generate_sliding_window_mask
+    >>> blocked = generate_sliding_window_mask(9, window=3)
+    >>> receptive_field(blocked, layers=3)[8].sum()
+    tensor(7)
+    """
+    return stacked_receptive_field([blocked] * check_size("layers", layers), residual=residual)
+
+
+def stacked_receptive_field(blocked: Sequence[Tensor], *, residual: bool = True) -> Tensor:
+    """Find which tokens each output hangs on when every layer has a mask of its own.
+
+    Parameters
+    ----------
+    blocked : sequence of Tensor, bool, each of shape (…, length, length)
+        True where the query may not look; the first is that of the layer next to the input.
+    residual : bool, default True
+        As for :func:`receptive_field`.
+
+    Returns
+    -------
+    Tensor, bool, same shape
+        [output, token]: True where the output *can* depend on the token.
+
+    Raises
+    ------
+    ValueError
+        If there is no mask, or one is not a boolean square or of another size.
+
+    Notes
+    -----
+    Each layer is a product from the left, like the attention matrices themselves, and causal masks
+    give causal products: stacking cannot open the future.
+
+    Examples
+    --------
+    >>> from causal_lab.patterns import generate_dilated_mask
+    >>> stack = [generate_dilated_mask(16, 2**layer, window=2) for layer in range(3)]
+    >>> stacked_receptive_field(stack)[15].sum()
+    tensor(8)
+    """
+    masks = [_square(mask) for mask in blocked]
+    if not masks or len({mask.shape[-1] for mask in masks}) > 1:
+        raise ValueError(
+            "give one mask per layer, all of the same length, got lengths "
+            f"{[mask.shape[-1] for mask in masks]}"
+        )
+    reached = torch.eye(masks[0].shape[-1], dtype=torch.float32, device=masks[0].device)
+    for mask in masks:
+        # Counted paths grow beyond every number; whether there is one is all that is asked.
+        passed = (~mask).float() @ reached
+        reached = ((passed + reached if residual else passed) > 0).float()
+    return reached > 0
+
+
+def sparsity(blocked: Tensor) -> float:
+    """Calculate which share of all pairs is blocked.
+
+    Parameters
+    ----------
+    blocked : Tensor, bool, any shape with an entry
+        True where the query may not look.
+
+    Returns
+    -------
+    float
+        0 to 1; (T − 1) / 2T for the causal mask.
+
+    Raises
+    ------
+    ValueError
+        If ``blocked`` is not boolean, or empty.
+
+    Examples
+    --------
+    >>> sparsity(torch.tensor([[False, True], [False, False]]))
+    0.25
+    """
+    if not check_boolean("blocked", blocked).numel():
+        raise ValueError(f"blocked of shape {tuple(blocked.shape)} is empty; give at least one key")
+    return int(blocked.sum()) / blocked.numel()
+
+
+def future_pairs(blocked: Tensor) -> int:
+    """Count the pairs in which a query may look at a later token.
+
+    Parameters
+    ----------
+    blocked : Tensor, bool, shape (…, query, key)
+        True where the query may not look; behind a cache, the queries are the last of the tokens.
+
+    Returns
+    -------
+    int
+        0 for every causal mask.
+
+    Raises
+    ------
+    ValueError
+        If ``blocked`` is not a boolean mask with a query and a key axis.
+
+    Examples
+    --------
+    >>> from causal_lab.masks import generate_prefix_mask
+    >>> future_pairs(generate_prefix_mask(5, prefix_len=3))
+    3
+    """
+    queries, keys = _matrix(blocked).shape[-2:]
+    return int((~blocked).triu(1 + keys - queries).sum())
+
+
+def dead_queries(blocked: Tensor) -> Tensor:
+    """Find the queries that see no key at all.
+
+    Parameters
+    ----------
+    blocked : Tensor, bool, shape (…, query, key)
+        True where the query may not look.
+
+    Returns
+    -------
+    Tensor, bool, shape (…, query)
+        True where nothing is left to look at; attention gives zeros there.
+
+    Raises
+    ------
+    ValueError
+        If ``blocked`` is not a boolean mask with a query and a key axis.
+
+    Examples
+    --------
+    >>> dead_queries(torch.tensor([[True, True], [False, True]])).tolist()
+    [True, False]
+    """
+    return _matrix(blocked).all(dim=-1)
+
+
+def _matrix(blocked: Tensor) -> Tensor:
+    if check_boolean("blocked", blocked).ndim < 2 or 0 in blocked.shape:
+        raise ValueError(
+            "blocked must have shape (…, query, key) with no empty axis, got "
+            f"{tuple(blocked.shape)}"
+        )
+    return blocked
+
+
+def _square(blocked: Tensor) -> Tensor:
+    if _matrix(blocked).shape[-1] != blocked.shape[-2]:
+        raise ValueError(
+            "in a stack of layers there are as many queries as keys, shape (…, length, length); "
+            f"got {tuple(blocked.shape)}"
+        )
+    return blocked
