@@ -32,6 +32,7 @@ def test_every_notebook_so_far_has_exercises():
         "gpt_or_bert",
         "kv_cache",
         "linear_algebra_of_time",
+        "where_am_i",
         "a_zoo_of_masks",
     }
 

@@ -59,6 +59,7 @@ from causal_lab.widgets import (
     GenerationExplorer,
     LeakExplorer,
     MaskExplorer,
+    PositionExplorer,
     ReceptiveExplorer,
     SoftmaxExplorer,
 )
@@ -171,6 +172,7 @@ MAKERS = {
     "cache": CacheExplorer,
     "generation": finished_writing,
     "collapse": CollapseExplorer,
+    "position": PositionExplorer,
     "receptive": ReceptiveExplorer,
     "composer": ComposerExplorer,
 }
@@ -185,6 +187,7 @@ CLASSES = {
     "cache": CacheExplorer,
     "generation": GenerationExplorer,
     "collapse": CollapseExplorer,
+    "position": PositionExplorer,
     "receptive": ReceptiveExplorer,
     "composer": ComposerExplorer,
 }
@@ -199,6 +202,7 @@ CONTROLS = {
     "cache": ("model", "layers", "heads", "head_dim", "T", "batch", "dtype"),
     "generation": ("step", "layer", "head", "computed"),
     "collapse": ("depth", "T", "attention", "path"),
+    "position": ("scheme", "T", "query", "start"),
     "receptive": ("T", "layers", "pattern", "window", "dilation"),
     "composer": ("first", "first_size", "operator", "T", "second", "second_size", "layers"),
 }
@@ -277,6 +281,13 @@ CONTEXTS = {
         {"T": 13, "depth": 9, "attention": collapse_module.PREVIOUS},
         {"T": 5, "depth": 3, "attention": collapse_module.SINK, "path": collapse_module.RESIDUAL},
     ],
+    "position": [
+        {},
+        {"T": 1, "scheme": "none"},
+        {"T": 64, "scheme": "sinusoidal", "query": 40, "start": 1000},
+        {"T": 13, "scheme": "ALiBi, head 1 of 8", "query": 3, "start": 7},
+        {"T": 20, "scheme": "rotary, q turned 7 back", "start": 100},
+    ],
     "receptive": [
         {},
         {"T": 1, "pattern": SINK},
@@ -295,7 +306,7 @@ EVERY_EXPLORER_WITH_A_LENGTH = pytest.mark.parametrize(
     "name",
     [
         *["mask", "leak", "fill", "softmax", "attention", "dependency"],
-        *["collapse", "receptive", "composer"],
+        *["collapse", "receptive", "composer", "position"],
     ],
 )
 EVERY_CONTROL = pytest.mark.parametrize(
@@ -610,6 +621,27 @@ def expected_collapse(explorer, depth, T, attention, path):
     }
 
 
+def expected_position(explorer, scheme, T, query, start):
+    at = start + np.arange(T)
+    apart = at[:, None] - at[None, :]
+    speeds = 10000.0 ** (-np.arange(16) / 16)
+    scores = {
+        "none": 0.0 * apart,
+        "sinusoidal": 4 * np.cos(apart[..., None] * speeds).mean(-1),
+        "ALiBi, head 1 of 8": -apart / 2,
+        "ALiBi, head 8 of 8": -apart / 256,
+        "rotary, q equals k": 4 * np.cos(apart[..., None] * speeds).mean(-1),
+        "rotary, q turned 7 back": 4 * np.cos((apart[..., None] - 7) * speeds).mean(-1),
+    }[scheme]
+    open_, query = np.exp(scores) * (apart >= 0), min(query, T - 1)
+    return {
+        "weights": open_ / open_.sum(1, keepdims=True),
+        "scores": scores[query, query::-1],
+        "query": query,
+        "start": start,
+    }
+
+
 def expected_receptive(explorer, T, layers, pattern, window, dilation):
     masks = [seen_in_layer(pattern, T, layer, window, dilation) for layer in range(layers)]
     needed, reached = np.zeros((T, T), dtype=int), np.eye(T, dtype=bool)
@@ -719,6 +751,7 @@ EXPECTED = {
     "cache": expected_cache,
     "generation": expected_generation,
     "collapse": expected_collapse,
+    "position": expected_position,
     "receptive": expected_receptive,
     "composer": expected_composer,
 }
@@ -872,6 +905,9 @@ def check_picture(name: str, explorer: Explorer) -> None:
         check_cells(right, panels[1], shares, state.needed == 0, None)
     if name == "composer":
         check_composer(picture, panels, state)
+    if name == "position":
+        check_cells(picture, panels[0], state.weights, triangle(len(state.weights)), state.query)
+        check_curve(picture, panels, state.scores)
 
 
 def check_chunk(picture, panel, left, state, blocked) -> None:
@@ -890,6 +926,17 @@ def check_chunk(picture, panel, left, state, blocked) -> None:
         assert np.array_equal(area[np.ix_(middle, near)] == BROKEN, wrong)
     pale = area[: edges[past_len]]
     assert np.isin(pale, (ABSENT, WHITE)).all()  # WHITE: the grid
+
+
+def check_curve(picture, panels, values) -> None:
+    """Find a point of the colour of the first curve where each value stands, on the axis."""
+    panel, left = panels[1], panels[0].width + _LEFT
+    area = picture[_TITLE : _TITLE + panel.curve_height, left : left + panel.curve_width]
+    xs = np.rint(np.linspace(8, panel.curve_width - 9, len(values))).astype(int)
+    for x, value in zip(xs, values, strict=True):
+        y = round((panel.high - value) / (panel.high - panel.low) * (panel.curve_height - 1))
+        if 0 <= y < panel.curve_height:
+            assert (area[max(y - 1, 0) : y + 2, x] == PAST).any()
 
 
 def check_composer(picture, panels, state) -> None:
@@ -1909,7 +1956,7 @@ def test_the_text_says_the_length_and_no_more(name):
     for control in set(CONTROLS[name]) - {"T", "text"}:
         for value in settings(explorer.controls[control]):
             texts.append(repr(move(explorer, **{control: value})))
-    first = {"attention": 10, "receptive": 32, "composer": 12}.get(name, 8)
+    first = {"attention": 10, "receptive": 32, "composer": 12, "position": 24}.get(name, 8)
     assert set(texts) == {f"<{CLASSES[name].__name__} T={first}>"}
     assert repr(move(explorer, T=1)) == f"<{CLASSES[name].__name__} T=1>"
 

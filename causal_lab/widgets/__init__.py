@@ -16,6 +16,7 @@ from causal_lab.widgets.fill import FillExplorer
 from causal_lab.widgets.generation import GenerationExplorer
 from causal_lab.widgets.leak import LeakExplorer
 from causal_lab.widgets.mask import MaskExplorer
+from causal_lab.widgets.position import PositionExplorer
 from causal_lab.widgets.receptive import ReceptiveExplorer
 from causal_lab.widgets.softmax import SoftmaxExplorer
 
@@ -31,6 +32,7 @@ __all__ = [
     "GenerationExplorer",
     "LeakExplorer",
     "MaskExplorer",
+    "PositionExplorer",
     "ReceptiveExplorer",
     "SoftmaxExplorer",
 ]
