@@ -19,6 +19,7 @@ floor   module              what it answers
 1       ``hf_weights``      Where does each weight of somebody else's model belong?
 0       ``masks``           Who may look at whom?
 0       ``softmax``         How do scores become weights that sum to 1?
+0       ``soft_masks``      Can a mask be learned, and does it still block exactly?
 0       ``style``           Which colour means what?
 0       ``text``            Which words does the model read?
 0       ``runtime``         On what was this run, and would it run so again?

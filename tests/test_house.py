@@ -27,6 +27,7 @@ FLOORS = {
     "runtime": 0,
     "style": 0,
     "linear": 0,
+    "soft_masks": 0,
     "progress": 0,
     "attention": 1,
     "cache": 1,
