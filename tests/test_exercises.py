@@ -31,6 +31,7 @@ def test_every_notebook_so_far_has_exercises():
         "causal_attention",
         "gpt_or_bert",
         "kv_cache",
+        "masks_that_learn",
     }
 
 
