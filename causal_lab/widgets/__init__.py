@@ -14,7 +14,9 @@ from causal_lab.widgets.fill import FillExplorer
 from causal_lab.widgets.generation import GenerationExplorer
 from causal_lab.widgets.leak import LeakExplorer
 from causal_lab.widgets.mask import MaskExplorer
+from causal_lab.widgets.soft_mask import SoftMaskExplorer
 from causal_lab.widgets.softmax import SoftmaxExplorer
+from causal_lab.widgets.span import SpanExplorer
 
 __all__ = [
     "AttentionExplorer",
@@ -26,5 +28,7 @@ __all__ = [
     "GenerationExplorer",
     "LeakExplorer",
     "MaskExplorer",
+    "SoftMaskExplorer",
     "SoftmaxExplorer",
+    "SpanExplorer",
 ]
