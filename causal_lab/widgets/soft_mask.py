@@ -85,11 +85,11 @@ def soft_mask_state(T: int, depth: float, slope: int, scores: Tensor) -> SoftMas
     """
     scores, future = scores[:T, :T], generate_causal_mask(T, scores.device)
     weights = stable_softmax(scores + soft_causal_bias(T, depth, slope=slope, device="cpu"))
-    depths = torch.arange(MAX_DEPTH + 1.0, device=scores.device)
+    depths = torch.arange(MAX_DEPTH + 1, dtype=torch.float32, device=scores.device)
     shallow = soft_causal_bias(T, 0.0, slope=slope, device="cpu")  # the others lie below it
     every = stable_softmax(scores + (shallow - depths[:, None, None] * future))
     leaks = (every * future).sum(dim=-1).amax(dim=-1)
-    exact = _exact_leaks((scores.double() + shallow), future, depths.double())
+    exact = _exact_leaks(scores.double() + shallow, future, depths.double())
     return SoftMaskState(weights.numpy(), future.numpy(), leaks.numpy(), exact.numpy(), depth)
 
 
@@ -125,13 +125,13 @@ class SoftMaskExplorer(Explorer):
             "scores": choice("scores", [EQUAL, RANDOM, WISHFUL]),
         }
         curve = CurvePanel(
-            ["float32", "exact"],
+            ["exact", "float32"],
             _LOWEST,
             1.0,
             label="largest leak of any row",
             axis="depth",
             log=True,
-            width=380,
+            width=470,
             height=340,
         )
         super().__init__(controls, Canvas([HeatPanel(340, words=False), curve]))
@@ -141,16 +141,21 @@ class SoftMaskExplorer(Explorer):
         return soft_mask_state(T, depth, slope, self.scores[scores])
 
     def paint(self, state: SoftMaskState) -> np.ndarray:  # noqa: D102
-        T, hard = len(state.weights), np.isinf(state.depth)
+        T, hard, leaks = len(state.weights), np.isinf(state.depth), state.largest > 0
+        frames = "framed cells leak" if leaks else "hatched is exactly 0"
         depth = "∞" if hard else f"{state.depth:.0f}"
         curves = Curves(
-            np.stack([state.leaks, state.exact]), marked=None if hard else int(state.depth)
+            np.stack([state.exact, state.leaks]), marked=None if hard else int(state.depth)
         )
         return self.canvas.paint(
             [Cells(state.weights, state.blocked), curves],
-            titles=[f"T = {T}, depth {depth}: framed cells leak", "the leak at every depth"],
-            caption=f"row 0 leaks {_short(state.rows[0])}, the worst row {_short(state.largest)}; "
-            f"exactly 0: {state.largest == 0}; {_verdict(state)}",
+            titles=[
+                f"T = {T}, depth {depth}: {frames}",
+                "the worst row at every depth; 0 is not on this axis",
+            ],
+            caption=f"the future gets {_short(state.rows[0])} of row 0, {_short(state.largest)} of "
+            f"the worst row, {_short(state.rows.sum())} of all {T}; exactly 0: "
+            f"{not leaks}; {_verdict(state)}",
         )
 
 
@@ -164,12 +169,14 @@ def _exact_leaks(scores: Tensor, future: Tensor, depths: Tensor) -> Tensor:
 
 
 def _verdict(state: SoftMaskState) -> str:
+    if not state.blocked.any():
+        return "one token has no future"
     if np.isinf(state.depth):
         return "−∞ blocks, whatever the scores"
     if state.largest == 0:
-        return "too small for float32, for these scores"
+        return "too small for float32, with these scores"
     return "lowered, not blocked"
 
 
 def _short(leak: float) -> str:
-    return f"{leak:.3f}" if leak >= 0.001 or leak == 0 else f"{leak:.1e}".replace("-", "−")
+    return f"{leak:.3g}".replace("-", "−")

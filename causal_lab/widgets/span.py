@@ -29,7 +29,8 @@ class SpanState:
     gate : ndarray, float, shape (T,)
         At each distance.
     slope : ndarray, float, shape (T,)
-        How fast the gate at each distance rises with the span, by automatic differentiation.
+        How fast the gate at each distance rises with the span, by automatic differentiation; at
+        both ends of the ramp torch takes the slope of the ramp.
     span, ramp : int
         Where the gate begins to close, and over how many steps.
 
@@ -141,7 +142,7 @@ class SpanExplorer(Explorer):
         return span_state(T, span, ramp, shown, self.scores)
 
     def paint(self, state: SpanState) -> np.ndarray:  # noqa: D102
-        T, forgotten = len(state.cells), len(state.cells) - state.kept
+        T = len(state.cells)
         return self.canvas.paint(
             [
                 Cells(state.cells, state.blocked, marked=T - 1),
@@ -151,16 +152,16 @@ class SpanExplorer(Explorer):
                 f"T = {T}, span {state.span}, ramp {state.ramp}: hatched is exactly 0",
                 "1 up to the span, 0 a ramp later",
             ],
-            caption=f"blocked exactly: {T * (T - 1) // 2} cells by the causal mask, {state.closed} "
-            f"by the gate; of {T} keys the last query uses {state.kept}, {forgotten} need not be "
-            "kept",
+            caption=f"cells blocked exactly: {T * (T - 1) // 2} by the causal mask, "
+            f"{state.closed} by the gate; keys the last query uses: {state.kept} of {T}; need not "
+            f"be kept: {T - state.kept}",
         )
 
 
 def _gate_and_slope(distance: Tensor, span: int, ramp: int) -> tuple[Tensor, Tensor]:
     """Ask torch how the gate at each distance changes with the span."""
     with torch.enable_grad():  # an explorer computes without
-        spans = torch.full(distance.shape, float(span), device=distance.device, requires_grad=True)
+        spans = torch.full_like(distance, span, dtype=torch.float32, requires_grad=True)
         gate = span_gate(distance, spans, ramp)
         (slope,) = torch.autograd.grad(gate.sum(), spans)
     return gate.detach(), slope
