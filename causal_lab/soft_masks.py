@@ -60,9 +60,10 @@ def soft_causal_bias(
     """
     T = check_size("T", T)
     depth = _one_number("depth", depth, device)
-    slope = _one_number("slope", slope, depth.device).to(depth.dtype)
-    if not math.isfinite(float(slope)):
+    slope = _one_number("slope", slope, None)
+    if bool(slope.isinf()):
         raise ValueError("slope must be finite, got inf; an infinite depth blocks the whole future")
+    slope = slope.to(depth)
     position = torch.arange(T, device=depth.device)
     steps = position - position[:, None]  # how far in the future each key lies
     # Chosen, not multiplied by 0 and 1: 0 · ∞ is NaN. From 0, since the negative of 0 is −0.
@@ -112,8 +113,11 @@ def soft_leak(T: int, t: int, depth: float | Tensor) -> float | Tensor:
     if not isinstance(depth, Tensor):
         power = (T - t) * math.exp(-_number("depth", depth))
         return power / (t + power)
-    if not bool((depth >= 0).all()):
-        raise ValueError("depth must be at least 0 everywhere; a mask lowers scores")
+    if _no_numbers(depth) or not bool((depth >= 0).all()):
+        raise ValueError(
+            f"depth must be at least 0 everywhere, got {describe(depth)}: {depth.tolist()!r}; a "
+            "mask lowers scores"
+        )
     power = (T - t) * torch.exp(-depth.to(torch.result_type(depth, 1.0)))
     return power / (t + power)
 
@@ -219,7 +223,7 @@ def _one_number(name: str, value: float | Tensor, device: torch.device | str | N
     """Return one number of at least 0 as a floating tensor that keeps its gradient."""
     if not isinstance(value, Tensor):
         return torch.tensor(_number(name, value), dtype=torch.float32, device=device)
-    if value.ndim or value.dtype == torch.bool or value.is_complex() or not bool(value >= 0):
+    if value.ndim or _no_numbers(value) or not bool(value >= 0):
         raise ValueError(
             f"{name} must be one number of at least 0, got {describe(value)} of shape "
             f"{tuple(value.shape)}: {value.tolist()!r}"
@@ -232,8 +236,8 @@ def _together(named: dict[str, float | Tensor]) -> list[Tensor]:
     """Return numbers and tensors as tensors of one floating dtype on one device."""
     tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
     for name, value in named.items():
-        kind = value.dtype if name in tensors else type(value)
-        if kind in (bool, torch.bool) or not (name in tensors or isinstance(value, int | float)):
+        plain = isinstance(value, int | float) and not isinstance(value, bool)
+        if _no_numbers(value) if name in tensors else not plain:
             raise ValueError(
                 f"{name} must be a number or a tensor of numbers, got {describe(value)}"
             )
@@ -248,3 +252,7 @@ def _together(named: dict[str, float | Tensor]) -> list[Tensor]:
         shapes = {name: tuple(value.shape) for name, value in tensors.items()}
         raise ValueError(f"the shapes {shapes} do not broadcast: {error}") from error
     return made
+
+
+def _no_numbers(value: Tensor) -> bool:
+    return value.dtype == torch.bool or value.is_complex()
