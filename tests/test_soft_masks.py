@@ -218,7 +218,7 @@ def test_the_slope_of_the_leak_is_minus_leak_times_the_rest(T, depth):
     depth = double(depth, requires_grad=True)
     leak = soft_leak(T, 1, depth)
     leak.backward()
-    assert float(depth.grad) == pytest.approx(-float(leak * (1 - leak)), rel=1e-9)
+    assert float(depth.grad) == pytest.approx(-(leak * (1 - leak)).item(), rel=1e-9)
 
 
 def test_many_depths_at_once():
