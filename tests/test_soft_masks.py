@@ -143,7 +143,7 @@ def test_the_bias_goes_into_attention_as_it_is():
     assert torch.equal(found, wanted)
 
 
-BAD_NUMBERS = [-1, -0.1, -INF, float("nan"), "deep", None, True, [1.0], 1j]
+BAD_NUMBERS = [-1, -0.1, -INF, float("nan"), "deep", "2", None, True, [1.0], 1j]
 BAD_TENSORS = [[1.0], [[1.0, 2.0]], -1.0, float("nan"), True, 1j]
 
 
