@@ -121,6 +121,8 @@ def test_the_bias_follows_the_depth_in_dtype_and_device():
         slope = torch.tensor(1.0, dtype=torch.float64)
         assert soft_causal_bias(3, torch.tensor(2.0, dtype=dtype), slope=slope).dtype == dtype
     assert soft_causal_bias(3, torch.tensor(2)).dtype == torch.float32
+    assert soft_causal_bias(3, torch.tensor(2), slope=0.5)[0, 2] == -2.5
+    assert soft_causal_bias(3, 2, slope=torch.tensor(1))[0, 2] == -3
     assert soft_causal_bias(3, 2).dtype == torch.float32
     assert soft_causal_bias(3, np.float64(2.5))[0, 1] == -2.5
     for depth in (2.0, torch.tensor(2.0)):
