@@ -244,7 +244,7 @@ def _together(named: dict[str, float | Tensor]) -> list[Tensor]:
     device = next((value.device for value in tensors.values()), None)
     dtype = torch.float32
     for value in tensors.values():
-        dtype = torch.promote_types(dtype, value.dtype) if value.is_floating_point() else dtype
+        dtype = torch.promote_types(dtype, value.dtype)  # integers leave it as it is
     try:
         made = [torch.as_tensor(value, dtype=dtype, device=device) for value in named.values()]
         torch.broadcast_shapes(*[value.shape for value in made])
