@@ -25,6 +25,7 @@ floor   module              what it answers
 0       ``positions``       Where does each token stand?
 0       ``reach``           How much does a mask let through, and how far in k layers?
 0       ``softmax``         How do scores become weights that sum to 1?
+0       ``soft_masks``      Can a mask be learned, and does it still block exactly?
 0       ``style``           Which colour means what?
 0       ``text``            Which words does the model read?
 0       ``runtime``         On what was this run, and would it run so again?

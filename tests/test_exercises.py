@@ -34,6 +34,7 @@ def test_every_notebook_so_far_has_exercises():
         "linear_algebra_of_time",
         "where_am_i",
         "a_zoo_of_masks",
+        "masks_that_learn",
     }
 
 

@@ -28,6 +28,7 @@ FLOORS = {
     "runtime": 0,
     "style": 0,
     "linear": 0,
+    "soft_masks": 0,
     "progress": 0,
     "reach": 0,
     "patterns": 1,

@@ -61,7 +61,9 @@ from causal_lab.widgets import (
     MaskExplorer,
     PositionExplorer,
     ReceptiveExplorer,
+    SoftMaskExplorer,
     SoftmaxExplorer,
+    SpanExplorer,
 )
 from causal_lab.widgets import cache as cache_module
 from causal_lab.widgets import collapse as collapse_module
@@ -90,8 +92,15 @@ from causal_lab.widgets.receptive import (
 )
 from causal_lab.widgets.receptive import CAUSAL as ALL_BEFORE
 from causal_lab.widgets.receptive import WINDOW as WINDOW_ONLY
+from causal_lab.widgets.soft_mask import HARD, MAX_DEPTH, WISHFUL
+from causal_lab.widgets.soft_mask import MAX_TOKENS as MAX_SOFT_MASK
+from causal_lab.widgets.soft_mask import RANDOM as RANDOM_SOFT
 from causal_lab.widgets.softmax import BY_COLUMN, BY_ROW, softmax_state
 from causal_lab.widgets.softmax import MAX_TOKENS as MAX_SOFTMAX
+from causal_lab.widgets.span import EQUAL as EQUAL_SPAN
+from causal_lab.widgets.span import GATES
+from causal_lab.widgets.span import MAX_TOKENS as MAX_SPAN
+from causal_lab.widgets.span import RANDOM as RANDOM_SPAN
 
 # ipywidgets 7, which Colab has, asks ipykernel for its old Comm; a new ipykernel minds.
 pytestmark = pytest.mark.filterwarnings("ignore:The `ipykernel.comm.Comm` class:DeprecationWarning")
@@ -175,6 +184,8 @@ MAKERS = {
     "position": PositionExplorer,
     "receptive": ReceptiveExplorer,
     "composer": ComposerExplorer,
+    "soft_mask": SoftMaskExplorer,
+    "span": SpanExplorer,
 }
 CLASSES = {
     "mask": MaskExplorer,
@@ -190,6 +201,8 @@ CLASSES = {
     "position": PositionExplorer,
     "receptive": ReceptiveExplorer,
     "composer": ComposerExplorer,
+    "soft_mask": SoftMaskExplorer,
+    "span": SpanExplorer,
 }
 CONTROLS = {
     "mask": ("T", "position", "mask"),
@@ -205,6 +218,8 @@ CONTROLS = {
     "position": ("scheme", "T", "query", "start"),
     "receptive": ("T", "layers", "pattern", "window", "dilation"),
     "composer": ("first", "first_size", "operator", "T", "second", "second_size", "layers"),
+    "soft_mask": ("T", "depth", "slope", "mask", "scores"),
+    "span": ("T", "span", "ramp", "shown"),
 }
 # The slider that is moved where any slider will do: from 1 to 13 at least.
 MAIN = dict.fromkeys(CONTROLS, "T") | {
@@ -300,13 +315,25 @@ CONTEXTS = {
         {"T": 24, "first": "blocks of n", "operator": "A & B", "second": "in steps of n"},
         {"T": 13, "first": "window of n", "second": "n of padding", "layers": 4},
     ],
+    "soft_mask": [
+        {},
+        {"T": 1},
+        {"T": MAX_SOFT_MASK, "depth": 60, "slope": 3, "scores": WISHFUL},
+        {"T": 5, "mask": HARD, "scores": RANDOM_SOFT},
+    ],
+    "span": [
+        {},
+        {"T": 1},
+        {"T": MAX_SPAN, "span": 7, "ramp": 10, "shown": RANDOM_SPAN},
+        {"T": 9, "span": 0, "ramp": 3, "shown": EQUAL_SPAN},
+    ],
 }
 EVERY_EXPLORER = pytest.mark.parametrize("name", MAKERS)
 EVERY_EXPLORER_WITH_A_LENGTH = pytest.mark.parametrize(
     "name",
     [
         *["mask", "leak", "fill", "softmax", "attention", "dependency"],
-        *["collapse", "receptive", "composer", "position"],
+        *["collapse", "receptive", "composer", "position", "soft_mask", "span"],
     ],
 )
 EVERY_CONTROL = pytest.mark.parametrize(
@@ -740,6 +767,53 @@ def seen_by_name(name: str, T: int, n: int) -> np.ndarray:
     }[name]
 
 
+def expected_soft_mask(explorer, T, depth, slope, mask, scores):
+    numbers = explorer.scores[scores].double().numpy()[:T, :T]
+    future = triangle(T)
+    steps = np.arange(T)[None, :] - np.arange(T)[:, None] - 1
+
+    def weigh(depth):
+        lowered = np.where(future, numbers - (depth + slope * steps), numbers)
+        return np.array([softmax(row) for row in lowered])
+
+    depth = np.inf if mask == HARD else float(depth)
+    exact = np.array([worst_row(weigh(d), future) for d in range(MAX_DEPTH + 1)])
+    weights = weigh(depth)
+    return {
+        "weights": weights,
+        "blocked": future,
+        "leaks": exact,
+        "exact": exact,
+        "depth": depth,
+        "largest": worst_row(weights, future),
+    }
+
+
+def worst_row(weights: np.ndarray, future: np.ndarray) -> float:
+    return max(row[ahead].sum() for row, ahead in zip(weights, future, strict=True))
+
+
+def expected_span(explorer, T, span, ramp, shown):
+    gate = np.array([min(max((ramp + span - d) / ramp, 0.0), 1.0) for d in range(T)])
+    cells, scores = np.zeros((T, T)), explorer.scores.double().numpy()
+    for query in range(T):
+        row = np.array([gate[query - key] for key in range(query + 1)])
+        if shown != GATES:
+            powers = np.exp(scores[query, : query + 1]) if shown == RANDOM_SPAN else 1.0
+            row = row * powers / (row * powers).sum()
+        cells[query, : query + 1] = row
+    return {
+        "cells": cells,
+        "blocked": cells == 0,
+        "gate": gate,
+        "slope": np.array([1 / ramp if span <= d <= span + ramp else 0.0 for d in range(T)]),
+        "span": span,
+        "ramp": ramp,
+        "kept": min(T, span + ramp),
+        "closed": sum(query - key >= span + ramp for query in range(T) for key in range(query)),
+    }
+
+
 EXPECTED = {
     "mask": expected_mask,
     "leak": expected_leak,
@@ -754,6 +828,8 @@ EXPECTED = {
     "position": expected_position,
     "receptive": expected_receptive,
     "composer": expected_composer,
+    "soft_mask": expected_soft_mask,
+    "span": expected_span,
 }
 
 
@@ -795,6 +871,16 @@ def check_zeros(name: str, explorer: Explorer) -> None:
         assert np.array_equal(state.moved > 0, reached > 0)
     if name == "generation":
         assert (state.weights[triangle(len(state.weights))] == 0).all()
+    if name == "soft_mask":
+        np.testing.assert_allclose(state.leaks[:80], state.exact[:80], rtol=1e-4)
+        if values["T"] > 1:  # far from where float32 runs out of small numbers, on either side
+            assert (state.leaks[:70] > 0).all()
+            assert (state.exact > 0).all()
+            found = 0 if values["mask"] == HARD else state.leaks[values["depth"]]
+            assert (state.largest == 0) == (found == 0)
+    if name == "span":
+        assert (state.cells[state.blocked] == 0).all()
+        assert (state.cells[~state.blocked] > 0).all()
 
 
 # What the pixels should be
@@ -908,6 +994,13 @@ def check_picture(name: str, explorer: Explorer) -> None:
     if name == "position":
         check_cells(picture, panels[0], state.weights, triangle(len(state.weights)), state.query)
         check_curve(picture, panels, state.scores)
+    if name == "soft_mask":
+        check_cells(picture, panels[0], state.weights, state.blocked, None)
+        marked = None if np.isinf(state.depth) else int(state.depth)
+        check_curve_pixels(picture, panels[1], panels[0].width, state.leaks, FUTURE, marked)
+    if name == "span":
+        check_cells(picture, panels[0], state.cells, state.blocked, len(state.cells) - 1)
+        check_curve_pixels(picture, panels[1], panels[0].width, state.slope, FUTURE, state.span)
 
 
 def check_chunk(picture, panel, left, state, blocked) -> None:
@@ -956,6 +1049,24 @@ def check_composer(picture, panels, state) -> None:
         strip = part[_TITLE : _TITLE + panel.side, _LEFT - 3] == BLACK
         assert np.array_equal(strip, np.repeat(blocked.all(axis=1) & third, np.diff(edges)))
         left += panel.width
+
+
+def check_curve_pixels(picture, panel, left, values, colour, marked) -> None:
+    """The curve painted last passes every one of its points; a grey line stands at the mark."""
+    height, width = panel.curve_height, panel.curve_width
+    area = picture[_TITLE : _TITLE + height, left + _LEFT : left + _LEFT + width]
+    x = np.rint(np.linspace(8, width - 9, len(values))).astype(int)
+    with np.errstate(divide="ignore"):
+        scaled = np.log10(values.astype(float)) if panel.log else values
+    low, high = np.log10([panel.low, panel.high]) if panel.log else (panel.low, panel.high)
+    y = (1 - (scaled - low) / (high - low)) * (height - 1)
+    for column, row in zip(x, y, strict=True):
+        if 0 <= row <= height - 1:
+            near = area[max(round(row) - 2, 0) : round(row) + 3, column]
+            assert (near == colour).any()
+    greys = [number for number in range(width) if (area[:, number] == WHITE - 14).sum() > 20]
+    assert len(greys) == (0 if marked is None else 2)
+    assert all(abs(number - x[marked]) <= 1 for number in greys)
 
 
 def check_sizes(picture, panel, nbytes) -> None:
@@ -1122,6 +1233,7 @@ def test_the_states_themselves_take_the_last_for_what_is_beyond():
         ("leak", "t", 4),
         ("fill", "pads", 4),
         ("attention", "changed", 3),
+        ("span", "span", 3),
     ],
 )
 def test_a_slider_follows_the_length_and_comes_back(name, control, at_four):
@@ -1956,8 +2068,9 @@ def test_the_text_says_the_length_and_no_more(name):
     for control in set(CONTROLS[name]) - {"T", "text"}:
         for value in settings(explorer.controls[control]):
             texts.append(repr(move(explorer, **{control: value})))
-    first = {"attention": 10, "receptive": 32, "composer": 12, "position": 24}.get(name, 8)
-    assert set(texts) == {f"<{CLASSES[name].__name__} T={first}>"}
+    lengths = {"attention": 10, "receptive": 32, "composer": 12, "position": 24, "span": 16}
+    length = lengths.get(name, 8)
+    assert set(texts) == {f"<{CLASSES[name].__name__} T={length}>"}
     assert repr(move(explorer, T=1)) == f"<{CLASSES[name].__name__} T=1>"
 
 

@@ -18,7 +18,9 @@ from causal_lab.widgets.leak import LeakExplorer
 from causal_lab.widgets.mask import MaskExplorer
 from causal_lab.widgets.position import PositionExplorer
 from causal_lab.widgets.receptive import ReceptiveExplorer
+from causal_lab.widgets.soft_mask import SoftMaskExplorer
 from causal_lab.widgets.softmax import SoftmaxExplorer
+from causal_lab.widgets.span import SpanExplorer
 
 __all__ = [
     "AttentionExplorer",
@@ -34,5 +36,7 @@ __all__ = [
     "MaskExplorer",
     "PositionExplorer",
     "ReceptiveExplorer",
+    "SoftMaskExplorer",
     "SoftmaxExplorer",
+    "SpanExplorer",
 ]
