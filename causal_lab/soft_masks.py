@@ -67,7 +67,7 @@ def soft_causal_bias(
     position = torch.arange(T, device=depth.device)
     steps = position - position[:, None]  # how far in the future each key lies
     # Chosen, not multiplied by 0 and 1: 0 · ∞ is NaN. From 0, since the negative of 0 is −0.
-    return torch.where(steps > 0, 0.0 - (depth + slope * (steps - 1)), torch.zeros_like(depth))
+    return torch.where(steps > 0, 0.0 - (depth + slope * (steps - 1)), 0.0)
 
 
 def soft_leak(T: int, t: int, depth: float | Tensor) -> float | Tensor:
