@@ -49,7 +49,8 @@ def soft_causal_bias(
     Notes
     -----
     For a finite depth d every weight of the future is multiplied by e^(−d) against the past:
-    less, and not 0. Source: the paper, §8.3 and §11.
+    less, and not 0. Source: the paper, §8.3 (soft masks) and §11 (learned ones), which name them
+    only.
 
     Examples
     --------
@@ -98,7 +99,8 @@ def soft_leak(T: int, t: int, depth: float | Tensor) -> float | Tensor:
     -----
     The slope of the bias is 0 here. At depth 0, with no mask at all, the leak is (T − t)/T. It
     becomes exactly 0 only where e^(−depth) does: at ∞, or where the dtype runs out of small
-    numbers. Source: the paper's leak of a score of 0, §3.2, with a score of −depth in its place.
+    numbers. Source: the paper, §3.2, whose limit x → −∞ is here walked step by step, from
+    the score of 0 of §3.1.
 
     Examples
     --------
