@@ -48,9 +48,9 @@ def soft_causal_bias(
 
     Notes
     -----
-    For a finite depth d every weight of the future is multiplied by e^(−d) against the past:
-    less, and not 0. Source: the paper, §8.3 (soft masks) and §11 (learned ones), which name them
-    only.
+    A finite depth d multiplies every weight of the future by e^(−d), against the past, or by
+    less with a slope, and never by 0. Source: the paper, §8.3 (soft masks) and §11 (learned
+    ones), which name them only.
 
     Examples
     --------
