@@ -48,8 +48,9 @@ def soft_causal_bias(
 
     Notes
     -----
-    For a finite depth d every weight of the future is multiplied by e^(−d) against the past:
-    less, and not 0. Source: the paper, §8.3 and §11.
+    A finite depth d multiplies every weight of the future by e^(−d), against the past, or by
+    less with a slope, and never by 0. Source: the paper, §8.3 (soft masks) and §11 (learned
+    ones), which name them only.
 
     Examples
     --------
@@ -67,7 +68,7 @@ def soft_causal_bias(
     position = torch.arange(T, device=depth.device)
     steps = position - position[:, None]  # how far in the future each key lies
     # Chosen, not multiplied by 0 and 1: 0 · ∞ is NaN. From 0, since the negative of 0 is −0.
-    return torch.where(steps > 0, 0.0 - (depth + slope * (steps - 1)), torch.zeros_like(depth))
+    return torch.where(steps > 0, 0.0 - (depth + slope * (steps - 1)), 0.0)
 
 
 def soft_leak(T: int, t: int, depth: float | Tensor) -> float | Tensor:
@@ -98,7 +99,8 @@ def soft_leak(T: int, t: int, depth: float | Tensor) -> float | Tensor:
     -----
     The slope of the bias is 0 here. At depth 0, with no mask at all, the leak is (T − t)/T. It
     becomes exactly 0 only where e^(−depth) does: at ∞, or where the dtype runs out of small
-    numbers. Source: the paper's leak of a score of 0, §3.2, with a score of −depth in its place.
+    numbers. Source: the paper, §3.2, whose limit x → −∞ is here walked step by step, from
+    the score of 0 of §3.1.
 
     Examples
     --------
