@@ -3,6 +3,8 @@
 That every move shows what the formula says, and the same again, stands in test_widgets.py.
 """
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -93,6 +95,18 @@ def test_the_point_of_the_curve_at_the_present_depth_is_the_present_leak():
             state = move(explorer, scores=scores, depth=depth, T=9, slope=2).state
             assert state.largest == pytest.approx(float(state.leaks[depth]), rel=1e-5)
             assert (state.largest == 0) == (state.leaks[depth] == 0)
+
+
+def test_the_worst_row_need_not_be_the_first():
+    scores = torch.zeros(4, 4)
+    scores[0, 0], scores[1, 3] = 5.0, 4.0
+    state = soft_mask_state(4, 2.0, 0, scores)
+    rows = [3 / (math.exp(7) + 3), (1 + math.exp(4)) / (2 * math.exp(2) + 1 + math.exp(4))]
+    rows += [1 / (3 * math.exp(2) + 1), 0]
+    np.testing.assert_allclose(state.rows, rows, rtol=1e-5)
+    assert state.largest == pytest.approx(rows[1], rel=1e-5)
+    assert state.leaks[2] == pytest.approx(rows[1], rel=1e-5)
+    assert state.exact[2] == pytest.approx(rows[1], rel=1e-9)
 
 
 def test_a_wish_of_30_moves_the_curve_by_30():
