@@ -37,6 +37,7 @@ FLOORS = {
     "phrases": 1,
     "hf_weights": 1,
     "spectral": 1,
+    "learned_masks": 1,
     "models": 2,
     "plots": 2,
     "canvas": 2,
