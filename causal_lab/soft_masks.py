@@ -61,7 +61,7 @@ def soft_causal_bias(
     """
     T = check_size("T", T)
     depth = _one_number("depth", depth, device)
-    slope = _one_number("slope", slope, None if isinstance(slope, Tensor) else "cpu")
+    slope = _one_number("slope", slope, "cpu")  # where a number can be asked for
     if bool(slope.isinf()):
         raise ValueError("slope must be finite, got inf; an infinite depth blocks the whole future")
     slope = slope.to(depth)

@@ -138,6 +138,11 @@ def test_the_default_dtype_does_not_matter():
     assert {tensor.dtype for tensor in found} == {torch.float32}
 
 
+def test_the_default_device_does_not_matter_if_a_device_is_given():
+    with torch.device("meta"):
+        assert soft_causal_bias(3, 2.0, device="cpu")[0, 2] == -2
+
+
 def test_the_bias_goes_into_attention_as_it_is():
     q, k, v = (draw(2, 3, 5, 4, seed=seed).float() for seed in (1, 2, 3))
     found = attention(q, k, v, bias=soft_causal_bias(5, INF))[0]

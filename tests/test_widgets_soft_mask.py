@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from causal_lab.canvas import _LEFT, _TITLE, FUTURE, HATCH, PAST, HeatPanel, _ink
+from causal_lab.canvas import _LEFT, _TITLE, FUTURE, HATCH, PAST, Curves, HeatPanel, _ink
 from causal_lab.masks import generate_causal_mask, generate_sliding_window_mask
 from causal_lab.soft_masks import soft_leak, span_gate
 from causal_lab.widgets import SoftMaskExplorer, SpanExplorer
@@ -107,6 +107,12 @@ def test_the_worst_row_need_not_be_the_first():
     assert state.largest == pytest.approx(rows[1], rel=1e-5)
     assert state.leaks[2] == pytest.approx(rows[1], rel=1e-5)
     assert state.exact[2] == pytest.approx(rows[1], rel=1e-9)
+
+
+def test_the_curve_is_straight_on_its_axis():
+    explorer = SoftMaskExplorer()  # every step of 1 in depth divides the leak by e
+    heights = explorer.canvas.panels[1].points(Curves(explorer.state.exact[None]))[0, 10:, 1]
+    assert set(np.diff(heights)) == {2, 3}
 
 
 def test_a_wish_of_30_moves_the_curve_by_30():
