@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from causal_lab.attention import MultiHeadAttention
 from causal_lab.causality import check_cache, check_causality
 from causal_lab.encoder_decoder import (
     CrossAttention,
@@ -511,6 +512,20 @@ def test_the_source_is_read_once_and_every_step_reads_one_token(monkeypatch):
     assert calls["widths"] == [1] * written.shape[1]
 
 
+@pytest.mark.parametrize(("most", "capacity"), [(None, MAX_LENGTH), (4, 4)])
+def test_the_cache_is_no_larger_than_what_may_be_written(monkeypatch, most, capacity):
+    model, made = build(), []
+    new_cache = model.decoder.new_cache
+
+    def noted(*args):
+        made.append(new_cache(*args))
+        return made[-1]
+
+    monkeypatch.setattr(model.decoder, "new_cache", noted)
+    model.translate(SOURCES, max_new_tokens=most)
+    assert [cache.capacity for cache in made] == [capacity]
+
+
 def test_translating_stops_as_soon_as_every_text_has_ended():
     model = build()
     with torch.no_grad():  # every row of the head but the end token's looks the other way
@@ -624,6 +639,20 @@ def test_first_weights_of_the_cross_attention_are_those_of_the_other_attention()
         assert ours.bias.abs().max() == 0
 
 
+def test_options_reach_every_part():
+    model = build(dropout=0.25, epsilon=1e-3, activation="none", mlp_size=20)
+    found = {nn.LayerNorm: [], nn.Dropout: [], nn.GELU: [], MultiHeadAttention: []}
+    for module in model.modules():
+        for kind, modules in found.items():
+            if isinstance(module, kind):
+                modules.append(module)
+    assert {norm.eps for norm in found[nn.LayerNorm]} == {1e-3}
+    assert {dropout.p for dropout in found[nn.Dropout]} == {0.25}
+    assert {layer.dropout for layer in found[MultiHeadAttention]} == {0.25}
+    assert {gelu.approximate for gelu in found[nn.GELU]} == {"none"}
+    assert [len(modules) for modules in found.values()] == [2 * 2 + 2 * 3 + 2, 2 + 4, 4, 2 + 4]
+
+
 def test_it_counts_its_parameters():
     model = build()
     assert model.num_parameters == sum(p.numel() for p in model.parameters())
@@ -735,7 +764,7 @@ def test_a_block_that_normalises_afterwards_is_told():
             lambda m, s, t: m.decoder(t, memory_of(m), cache=m.decoder.new_cache(2, 4)),
             "7 new tokens do not fit",
         ),
-        (lambda m, s, t: m.translate(s, max_new_tokens=13), "more than max_length=12"),
+        (lambda m, s, t: m.translate(s, max_new_tokens=13), "max_new_tokens=13 is more than max_l"),
         (lambda m, s, t: m.translate(s, max_new_tokens=0), "max_new_tokens must be an integer"),
         (lambda m, s, t: m.translate(s, pad_id=13), "pad_id must lie between 0 and 12"),
         (lambda m, s, t: m.translate("two cats"), "ids must be a tensor, got str"),
