@@ -24,7 +24,9 @@ EXERCISE_MODULES = {
     "05_gpt_or_bert": "gpt_or_bert",
     "06_kv_cache": "kv_cache",
     "07_linear_algebra_of_time": "linear_algebra_of_time",
+    "08_where_am_i": "where_am_i",
     "09_a_zoo_of_masks": "a_zoo_of_masks",
+    "10_masks_that_learn": "masks_that_learn",
 }
 OPT_OUTS = re.compile(r"NBVAL_(IGNORE_OUTPUT|SKIP)|nbval-(ignore-output|skip)")
 
