@@ -272,12 +272,12 @@ class Decoder(Transformer):
     vocabulary_size, max_length
         As for :class:`causal_lab.models.Transformer`.
     **options
-        As for :class:`causal_lab.models.Transformer`.
+        As for :class:`causal_lab.models.Transformer`; positions must be learned ones.
 
     Raises
     ------
     ValueError
-        If a number is out of range.
+        If a number is out of range, or positions are of another kind.
 
     Examples
     --------
@@ -289,6 +289,8 @@ class Decoder(Transformer):
 
     def __init__(self, vocabulary_size: int, max_length: int, **options):
         super().__init__(vocabulary_size, max_length, causal=True, **options)
+        if self.position != "learned":
+            raise ValueError(f'a decoder has position="learned" only, got {self.position!r}')
 
     def forward(self, ids: Tensor, memory: Memory, padding: Tensor | None = None, **how) -> Tensor:
         """Score every token of the vocabulary at every position.

@@ -683,6 +683,12 @@ def memory_of(model, source=None) -> Memory:
     return model.encode(draw_pair()[0] if source is None else source)
 
 
+@pytest.mark.parametrize("position", ["none", "sinusoidal", "alibi", "rotary"])
+def test_a_decoder_with_other_positions_is_told(position):
+    with pytest.raises(ValueError, match='position="learned" only, got'):
+        Decoder(TARGET_WORDS, MAX_LENGTH, d_model=D, num_heads=H, position=position)
+
+
 def smaller() -> Decoder:
     return build(num_layers=1).decoder
 
