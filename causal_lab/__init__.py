@@ -16,7 +16,7 @@ floor   module              what it answers
 2       ``plots``           What does this mask, score or weight matrix look like?
 2       ``canvas``          How does a heatmap repaint in a few milliseconds?
 1       ``patterns``        Who may look at whom in sparse masks and on a grid?
-1       ``learned_masks``   How far may a token look, if training is to decide?
+1       ``learned_masks``   Where should a head look, and can a loss find it?
 1       ``attention``       How do scores, mask, softmax and values fit together?
 1       ``cache``           What need not be computed twice?
 1       ``phrases``         What is a translation whose right answer is known?

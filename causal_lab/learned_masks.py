@@ -1,334 +1,414 @@
-"""Masks that are trained: a slope, a span or a gate per distance, each a bias on the scores.
+"""Where each head looks, by distance, as parameters that a loss can move.
 
-All of them answer one question, how far a token may look, and all of them leave the question
-whether it may look *ahead* to the causal mask, unless they are told to learn that, too.
+Four biases on the scores, one line per head: a slope, a number per distance, a span, a gate per
+distance. Each is called with the lengths and gives what ``bias=`` of attention and of the models
+takes. The future is −∞ in all of them, so no training can open it; only :class:`LearnedMask` can be
+asked to leave it open, to see what happens.
 """
-
-import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causal_lab.checks import check_size
-from causal_lab.masks import generate_causal_mask
 from causal_lab.soft_masks import gate_to_bias, span_gate
 
 
-class DistanceDecay(nn.Module):
-    """Learn per head how much a step of distance costs: ALiBi with slopes that are trained.
+class _DistanceBias(nn.Module):
+    """A bias per head that depends on the distance query − key alone."""
+
+    def __init__(self, num_heads: int):
+        super().__init__()
+        self.num_heads = check_size("num_heads", num_heads)
+
+    def forward(self, query_len: int, key_len: int | None = None) -> Tensor:
+        """Give the bias for these lengths: shape (head, query, key), aligned lower-right.
+
+        ``key_len`` is ``query_len`` unless a cache holds more; the queries are the newest tokens.
+        """
+        distance = self._distance(query_len, key_len)
+        return self._at(distance).masked_fill(self._never(distance), float("-inf"))
+
+    def blocked(self, query_len: int, key_len: int | None = None) -> Tensor:
+        """Say which cells get exactly nothing, as a boolean mask.
+
+        Parameters
+        ----------
+        query_len, key_len : int
+            As in the call.
+
+        Returns
+        -------
+        Tensor, bool, shape (head, query, key)
+            True where the bias is −∞.
+
+        Raises
+        ------
+        ValueError
+            If a length is no integer of at least 1, or there are more queries than keys.
+
+        Examples
+        --------
+        >>> RelativeBias(1, max_distance=2).blocked(3).int().tolist()
+        [[[0, 1, 1], [0, 0, 1], [0, 0, 0]]]
+        """
+        return self(query_len, key_len).isneginf()
+
+    def _never(self, distance: Tensor) -> Tensor:
+        return distance < 0
+
+    def _distance(self, query_len: int, key_len: int | None) -> Tensor:
+        """How far back each key lies, shape (query, key)."""
+        query_len = check_size("query_len", query_len)
+        key_len = query_len if key_len is None else check_size("key_len", key_len)
+        if key_len < query_len:
+            raise ValueError(
+                f"key_len={key_len} is below query_len={query_len}; the queries are the newest of "
+                "the keys, so count the cached ones too"
+            )
+        position = torch.arange(key_len, device=next(self.parameters()).device)
+        return position[key_len - query_len :, None] - position
+
+
+class DistanceDecay(_DistanceBias):
+    """Lower the score by so much per step back, with a slope per head that learns.
 
     Parameters
     ----------
     num_heads : int
         Heads, at least 1.
-    slope : float, default 0.5
-        Of every head at first; above 0.
 
     Raises
     ------
     ValueError
-        If ``num_heads`` is not an integer of at least 1, or ``slope`` not above 0.
+        If ``num_heads`` is no integer of at least 1.
 
     Notes
     -----
-    Source: Press et al., "Train short, test long", 2022; with learned parameters Chi et al.,
-    "KERPLE", 2022. A softplus keeps the slopes above 0.
+    The slopes start where ALiBi fixes them for a power of two of heads, 2^(−8h/H) for
+    h = 1 … H, and stay above 0 by a softplus. Source: Press et al., "Train short, test long",
+    2022; slopes that learn: Chi et al., "KERPLE", 2022.
 
     Examples
     --------
-    >>> DistanceDecay(1)(3)[0].tolist()
-    [[0.0, -inf, -inf], [-0.5, 0.0, -inf], [-1.0, -0.5, 0.0]]
+    >>> decay = DistanceDecay(2)
+    >>> [round(slope, 4) for slope in decay.slopes.tolist()]
+    [0.0625, 0.0039]
+    >>> decay(2)[0].isneginf().tolist()
+    [[False, True], [False, False]]
     """
 
-    def __init__(self, num_heads: int, slope: float = 0.5):
-        super().__init__()
-        num_heads = check_size("num_heads", num_heads)
-        if not isinstance(slope, int | float) or not 0 < slope < math.inf:
-            raise ValueError(f"slope must be a number above 0, got {slope!r}")
-        raw = slope + math.log(-math.expm1(-slope))  # the inverse of softplus
-        self.raw_slopes = nn.Parameter(torch.full((num_heads,), raw))
+    def __init__(self, num_heads: int):
+        super().__init__(num_heads)
+        slopes = 2 ** (-8 * torch.arange(1, num_heads + 1) / num_heads)
+        self.logits = nn.Parameter(slopes.expm1().log())  # the softplus, undone
 
     @property
     def slopes(self) -> Tensor:
-        """What each head takes off per step, above 0, shape (head,)."""
-        return F.softplus(self.raw_slopes)
+        """How much each head takes off per step, shape (head,)."""
+        return F.softplus(self.logits)
 
-    def forward(self, T: int) -> Tensor:
-        """Make the bias for T tokens.
-
-        Parameters
-        ----------
-        T : int
-            Number of tokens, at least 1.
-
-        Returns
-        -------
-        Tensor, shape (head, query, key) = (head, T, T)
-            −slope · distance for the past, −∞ for the future.
-
-        Raises
-        ------
-        ValueError
-            If ``T`` is not an integer of at least 1.
-
-        Examples
-        --------
-        >>> DistanceDecay(2)(5).shape
-        torch.Size([2, 5, 5])
-        """
-        distance = _distances(T, self.raw_slopes.device)
-        bias = -self.slopes[:, None, None] * distance.clamp_min(0)
-        return _without_future(bias + 0.0)  # + 0: no −0
+    def _at(self, distance: Tensor) -> Tensor:
+        return 0.0 - self.slopes[:, None, None] * distance  # from 0: the negative of 0 is −0
 
 
-class AdaptiveSpan(nn.Module):
-    """Learn per head how far back it looks; what lies beyond is blocked exactly.
+class RelativeBias(_DistanceBias):
+    """Raise or lower the score by a number per head and distance.
+
+    Parameters
+    ----------
+    num_heads : int
+        Heads, at least 1.
+    max_distance : int
+        The last distance with a number of its own, at least 0; all farther ones share it.
+
+    Raises
+    ------
+    ValueError
+        If a number is no integer or too small.
+
+    Notes
+    -----
+    All start at 0. Source: Raffel et al., "Exploring the limits of transfer learning" (T5), 2020,
+    who let several far distances share a number.
+
+    Examples
+    --------
+    >>> bias = RelativeBias(3, max_distance=4)
+    >>> bias.table.shape, bias(6).shape
+    (torch.Size([3, 5]), torch.Size([3, 6, 6]))
+    """
+
+    def __init__(self, num_heads: int, max_distance: int):
+        super().__init__(num_heads)
+        self.max_distance = check_size("max_distance", max_distance, minimum=0)
+        self.table = nn.Parameter(torch.zeros(num_heads, max_distance + 1))
+
+    def _at(self, distance: Tensor) -> Tensor:
+        return self.table[:, distance.clamp(0, self.max_distance)]
+
+
+class AdaptiveSpan(_DistanceBias):
+    """Let each head learn how far back it looks; beyond that it is blocked exactly.
 
     Parameters
     ----------
     num_heads : int
         Heads, at least 1.
     max_span : int
-        The farthest distance that a span may reach, at least 1.
-    ramp : float, default 4.0
-        Over how many steps of distance a gate closes; above 0.
+        The largest span, at least 1.
+    ramp : int
+        Over how many steps the gate closes, at least 1.
     span : float, optional
-        Of every head at first; ``max_span`` if not given.
+        Where every head starts, between 0 and ``max_span``; half of it if not given. Begin
+        wide: a short span may not find its way up against a penalty.
 
     Raises
     ------
     ValueError
-        If a number is out of range.
+        If a number is no integer or too small, or ``span`` is out of range.
 
     Notes
     -----
-    Source: Sukhbaatar et al., "Adaptive attention span in transformers", 2019. There the gate
-    multiplies the exponential of the score; adding its logarithm to the score is the same.
+    span = max_span · sigmoid(logit), so that there is a slope everywhere; the article clamps a
+    share of max_span. Source: Sukhbaatar et al., "Adaptive attention span in transformers", 2019.
 
     Examples
     --------
-    >>> span = AdaptiveSpan(1, max_span=8, ramp=2.0, span=0.0)
-    >>> span(4)[0].exp()[3].tolist()
-    [0.0, 0.0, 0.5, 1.0]
-    >>> span.reach.tolist()
-    [1]
+    >>> span = AdaptiveSpan(1, max_span=2, ramp=1)
+    >>> span.spans.tolist(), span(3)[0, -1].tolist(), span.keys_kept().tolist()
+    ([1.0], [-inf, 0.0, 0.0], [2])
     """
 
-    def __init__(
-        self, num_heads: int, max_span: int, *, ramp: float = 4.0, span: float | None = None
-    ):
-        super().__init__()
-        num_heads, self.max_span = (
-            check_size("num_heads", num_heads),
-            check_size("max_span", max_span),
-        )
-        if not isinstance(ramp, int | float) or not 0 < ramp < math.inf:
-            raise ValueError(f"ramp must be a number above 0, got {ramp!r}")
-        span = max_span if span is None else span
-        if not isinstance(span, int | float) or not 0 <= span <= max_span:
-            raise ValueError(f"span must lie between 0 and max_span={max_span}, got {span!r}")
-        self.ramp = ramp
-        # As a share of the largest: steps of an optimiser then mean the same for every size.
-        self.share = nn.Parameter(torch.full((num_heads,), float(span) / max_span))
+    def __init__(self, num_heads: int, max_span: int, ramp: int, *, span: float | None = None):
+        super().__init__(num_heads)
+        self.max_span, self.ramp = check_size("max_span", max_span), check_size("ramp", ramp)
+        span = self.max_span / 2 if span is None else _between("span", span, self.max_span)
+        self.logits = nn.Parameter(torch.full((num_heads,), span / self.max_span).logit())
 
     @property
     def spans(self) -> Tensor:
-        """Up to which distance each head's gate is open, 0 to ``max_span``, shape (head,)."""
-        return self.max_span * self.share.clamp(0, 1)
+        """Up to which distance each head's gate is wide open, shape (head,)."""
+        return self.max_span * torch.sigmoid(self.logits)
 
-    @property
-    def reach(self) -> Tensor:
-        """The farthest distance that each head can still see, integer, shape (head,)."""
-        return (self.spans.detach() + self.ramp).ceil().long() - 1
-
-    def forward(self, T: int) -> Tensor:
-        """Make the bias for T tokens.
+    def gates(self, query_len: int, key_len: int | None = None) -> Tensor:
+        """Give the gates themselves.
 
         Parameters
         ----------
-        T : int
-            Number of tokens, at least 1.
+        query_len, key_len : int
+            As in the call.
 
         Returns
         -------
-        Tensor, shape (head, query, key) = (head, T, T)
-            The logarithm of the gate; −∞ beyond the ramp and for the future.
+        Tensor, shape (head, query, key)
+            0 to 1; 0 in the future.
 
         Raises
         ------
         ValueError
-            If ``T`` is not an integer of at least 1.
+            If a length is no integer of at least 1, or there are more queries than keys.
 
         Examples
         --------
-        >>> AdaptiveSpan(2, max_span=8)(5).shape
-        torch.Size([2, 5, 5])
+        >>> AdaptiveSpan(1, max_span=2, ramp=2).gates(1, 4).tolist()
+        [[[0.0, 0.5, 1.0, 1.0]]]
         """
-        distance = _distances(T, self.share.device).clamp_min(0)
-        gate = span_gate(distance, self.spans[:, None, None], self.ramp)
-        return _without_future(gate_to_bias(gate))
+        distance = self._distance(query_len, key_len)
+        return self._gate(distance).masked_fill(distance < 0, 0.0)
+
+    def keys_kept(self) -> Tensor:
+        """Count how many of the newest keys each head can see, its own token included.
+
+        Returns
+        -------
+        Tensor, integer, shape (head,)
+            What a cache of that head must keep.
+
+        Examples
+        --------
+        >>> AdaptiveSpan(2, max_span=6, ramp=2).keys_kept().tolist()
+        [5, 5]
+        """
+        with torch.no_grad():
+            distance = torch.arange(self.max_span + self.ramp, device=self.logits.device)
+            return (self._gate(distance[None]) > 0).sum(dim=(1, 2))
 
     def penalty(self) -> Tensor:
-        """Say what the spans cost; add a little of it to the loss, and they shrink.
+        """Give what a loss should add, times a price, so that heads look no farther than useful.
 
         Returns
         -------
         Tensor, shape ()
-            Mean of the spans. Where a span was pushed below 0 it pulls no more.
+            The mean span, in tokens.
 
         Examples
         --------
-        >>> AdaptiveSpan(2, max_span=8, span=6.0).penalty().item()
-        6.0
+        >>> AdaptiveSpan(2, max_span=6, ramp=2).penalty().item()
+        3.0
         """
         return self.spans.mean()
 
+    def _gate(self, distance: Tensor) -> Tensor:
+        return span_gate(distance, self.spans[:, None, None], self.ramp)
 
-class LearnedMask(nn.Module):
-    """Learn a gate for every distance, to be made a hard mask when training is over.
+    def _at(self, distance: Tensor) -> Tensor:
+        return gate_to_bias(self._gate(distance))
+
+
+class LearnedMask(_DistanceBias):
+    """Learn for each head and distance whether to look there: a gate that can be made hard.
+
+    The own token is always seen, its gate is 1. Farther back than ``max_distance`` is blocked.
 
     Parameters
     ----------
-    farthest : int
-        The farthest distance back that has a gate; beyond, everything is blocked.
-    ahead : int, default 0
-        How many places of the *future* have a gate, too. 0 keeps the causal mask; anything else
-        lets the training decide, and it will decide to look.
-    logit : float, default 0.0
-        Of every gate at first; 0 is half open.
+    num_heads : int
+        Heads, at least 1.
+    max_distance : int
+        The farthest key with a gate, at least 0.
+    future : int, default 0
+        How many steps into the future have a gate as well. For showing what goes wrong.
+    gate : float, default 0.5
+        Where all gates start, between 0 and 1.
 
     Raises
     ------
     ValueError
-        If a number is out of range.
+        If a number is no integer or too small, ``gate`` does not lie between 0 and 1, or there
+        is nothing to learn.
 
     Notes
     -----
-    A row of weights sums to 1, so only the *ratio* of two gates counts: gates are compared with
-    the largest one. Source: the paper, §11.
+    gate = sigmoid(logit), bias = log gate. A softmax sees only the ratios of the gates; the own
+    token's 1 fixes their scale. Source: the paper, §11, "learnable masks".
 
     Examples
     --------
-    >>> mask = LearnedMask(farthest=1)
-    >>> mask(3).exp().tolist()
-    [[0.5, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]
-    >>> mask.open_distances()
-    [0, 1]
+    >>> mask = LearnedMask(1, max_distance=2)
+    >>> mask.distances.tolist(), mask.gates().tolist()
+    ([0, 1, 2], [[1.0, 0.5, 0.5]])
     """
 
-    def __init__(self, farthest: int, *, ahead: int = 0, logit: float = 0.0):
-        super().__init__()
-        self.farthest = check_size("farthest", farthest, minimum=0)
-        self.ahead = check_size("ahead", ahead, minimum=0)
-        self.logits = nn.Parameter(torch.full((self.ahead + self.farthest + 1,), float(logit)))
+    def __init__(self, num_heads: int, max_distance: int, *, future: int = 0, gate: float = 0.5):
+        super().__init__(num_heads)
+        self.max_distance = check_size("max_distance", max_distance, minimum=0)
+        self.future = check_size("future", future, minimum=0)
+        if not max_distance + future:
+            raise ValueError("there is no gate to learn; max_distance or future must be above 0")
+        start = torch.full((num_heads, future + max_distance), _between("gate", gate))
+        self.logits = nn.Parameter(start.logit())
 
     @property
     def distances(self) -> Tensor:
-        """The distances that have a gate, from the farthest ahead, −``ahead``, on."""
-        return torch.arange(-self.ahead, self.farthest + 1, device=self.logits.device)
+        """Which distances have a gate, shape (distance,); negative ones lie in the future."""
+        return torch.arange(-self.future, self.max_distance + 1, device=self.logits.device)
 
-    @property
     def gates(self) -> Tensor:
-        """How far each distance is open, 0 to 1, in the order of :attr:`distances`."""
-        return self.logits.sigmoid()
-
-    def forward(self, T: int) -> Tensor:
-        """Make the bias for T tokens.
-
-        Parameters
-        ----------
-        T : int
-            Number of tokens, at least 1.
+        """Give the gates, one per head and distance.
 
         Returns
         -------
-        Tensor, shape (query, key) = (T, T)
-            The logarithm of the gate; −∞ where there is none.
-
-        Raises
-        ------
-        ValueError
-            If ``T`` is not an integer of at least 1.
+        Tensor, shape (head, distance)
+            In the order of ``distances``; 1 at distance 0.
 
         Examples
         --------
-        >>> LearnedMask(farthest=3, ahead=1)(5).isinf().int()[0].tolist()
-        [0, 0, 1, 1, 1]
+        >>> LearnedMask(1, max_distance=1, future=1, gate=0.25).gates().tolist()
+        [[0.25, 1.0, 0.25]]
         """
-        distance = _distances(T, self.logits.device)
-        place = (distance + self.ahead).clamp(0, len(self.logits) - 1)
-        bias = F.logsigmoid(self.logits)[place]
-        return bias.masked_fill(self._has_no_gate(distance), -math.inf)
+        return self._with_own(torch.sigmoid(self.logits), 1.0)
 
-    def open_distances(self, threshold: float = 0.5) -> list[int]:
-        """List the distances whose gate is open, compared with the widest.
+    def penalty(self) -> Tensor:
+        """Give what a loss should add, times a price, so that gates close unless they are needed.
+
+        Returns
+        -------
+        Tensor, shape ()
+            The sum of a head's gates, the own token's left out, averaged over the heads.
+
+        Examples
+        --------
+        >>> LearnedMask(2, max_distance=4).penalty().item()
+        2.0
+        """
+        return torch.sigmoid(self.logits).sum(dim=1).mean()
+
+    def open_distances(self, threshold: float = 0.5) -> list[list[int]]:
+        """List which distances stay open when each gate is made hard.
 
         Parameters
         ----------
         threshold : float, default 0.5
-            Share of the widest gate, above 0 and at most 1.
+            Between 0 and 1; a gate below it closes.
 
         Returns
         -------
-        list of int
-            Negative numbers are places ahead.
+        list of list of int
+            One per head; negative ones lie in the future.
 
         Raises
         ------
         ValueError
-            If ``threshold`` is out of range.
+            If ``threshold`` does not lie between 0 and 1.
 
         Examples
         --------
-        >>> LearnedMask(farthest=2).open_distances()
-        [0, 1, 2]
+        >>> LearnedMask(1, max_distance=2).open_distances(), LearnedMask(1, 2).open_distances(0.6)
+        ([[0, 1, 2]], [[0]])
         """
-        if not isinstance(threshold, int | float) or not 0 < threshold <= 1:
-            raise ValueError(f"threshold must lie above 0 and be at most 1, got {threshold!r}")
-        gates = self.gates.detach()
-        return self.distances[gates >= threshold * gates.max()].tolist()
+        is_open = self.gates() >= _between("threshold", threshold)
+        return [self.distances[row].tolist() for row in is_open]
 
-    def harden(self, T: int, threshold: float = 0.5) -> Tensor:
-        """Make the boolean mask of the open gates.
+    def harden(
+        self, query_len: int, key_len: int | None = None, *, threshold: float = 0.5
+    ) -> Tensor:
+        """Make the gates hard: a boolean mask that blocks exactly.
 
         Parameters
         ----------
-        T : int
-            Number of tokens, at least 1.
+        query_len, key_len : int
+            As in the call.
         threshold : float, default 0.5
-            As for :meth:`open_distances`.
+            Between 0 and 1; a gate below it closes.
 
         Returns
         -------
-        Tensor, bool, shape (query, key) = (T, T)
-            True where the query may not look. A first token whose open distances all lie before
-            the text sees nothing, and gets zeros.
+        Tensor, bool, shape (head, query, key)
+            True where the query may not look. Every token sees itself.
 
         Raises
         ------
         ValueError
-            If ``T`` or ``threshold`` is out of range.
+            If ``threshold`` does not lie between 0 and 1, or the lengths do not fit.
 
         Examples
         --------
-        >>> LearnedMask(farthest=1).harden(3).int().tolist()
-        [[0, 1, 1], [0, 0, 1], [1, 0, 0]]
+        >>> LearnedMask(1, max_distance=2).harden(3, threshold=0.6).int().tolist()
+        [[[0, 1, 1], [1, 0, 1], [1, 1, 0]]]
         """
-        distance = _distances(T, self.logits.device)
-        is_open = torch.tensor(self.open_distances(threshold), device=distance.device)
-        return ~torch.isin(distance, is_open)
+        distance = self._distance(query_len, key_len)
+        is_closed = self.gates() < _between("threshold", threshold)
+        return is_closed[:, self._place(distance)] | self._never(distance)
 
-    def _has_no_gate(self, distance: Tensor) -> Tensor:
-        return (distance < -self.ahead) | (distance > self.farthest)
+    def _at(self, distance: Tensor) -> Tensor:
+        # The logarithm of the sigmoid in one: of a sigmoid that has become 0 it would be −∞.
+        return self._with_own(F.logsigmoid(self.logits), 0.0)[:, self._place(distance)]
+
+    def _never(self, distance: Tensor) -> Tensor:
+        return (distance < -self.future) | (distance > self.max_distance)
+
+    def _place(self, distance: Tensor) -> Tensor:
+        return distance.clamp(-self.future, self.max_distance) + self.future
+
+    def _with_own(self, learned: Tensor, own: float) -> Tensor:
+        """Put the own token between the future and the past."""
+        middle = learned.new_full((self.num_heads, 1), own)
+        return torch.cat([learned[:, : self.future], middle, learned[:, self.future :]], dim=1)
 
 
-def _distances(T: int, device: torch.device) -> Tensor:
-    """How many places each key lies before its query; negative for the future."""
-    position = torch.arange(check_size("T", T), device=device)
-    return position[:, None] - position
-
-
-def _without_future(bias: Tensor) -> Tensor:
-    blocked = generate_causal_mask(bias.shape[-1], bias.device)
-    return bias.masked_fill(blocked, -math.inf)
+def _between(name: str, number: float, most: float = 1) -> float:
+    is_number = isinstance(number, int | float) and not isinstance(number, bool)
+    if not is_number or not 0 < number < most:
+        raise ValueError(f"{name} must lie between 0 and {most}, both excluded, got {number!r}")
+    return float(number)

@@ -127,8 +127,7 @@ def rotate(x: Tensor, positions: Tensor, *, base: float = 10000.0, layout: str =
     >>> rotate(x, torch.tensor([0, 1])).round(decimals=2).tolist()
     [[1.0, 0.0], [0.5400000214576721, 0.8399999737739563]]
     """
-    check_floating("x", x)
-    if x.ndim < 2:
+    if check_floating("x", x).ndim < 2:
         raise ValueError(f"x must have axes (…, length, dim), got shape {tuple(x.shape)}")
     return rotation(positions, x.shape[-1], base=base, layout=layout)(x)
 
@@ -155,8 +154,8 @@ def rotation(
     Raises
     ------
     ValueError
-        If ``dim`` is not even, or ``layout`` is neither of the two; when called, if the
-        positions do not fit.
+        If ``dim`` is not even, or ``layout`` is neither of the two; when called, if what comes is
+        not floating, or ``dim`` or the positions do not fit.
 
     Examples
     --------
@@ -170,6 +169,8 @@ def rotation(
     cos, sin = angles.cos(), angles.sin()
 
     def turn(x: Tensor) -> Tensor:
+        if check_floating("x", x).ndim < 1 or x.shape[-1] != dim:
+            raise ValueError(f"x must have a last axis of dim={dim}, got shape {tuple(x.shape)}")
         pairs = (*x.shape[:-1], x.shape[-1] // 2)
         try:
             c, s = cos.to(x.dtype).expand(pairs), sin.to(x.dtype).expand(pairs)
@@ -316,7 +317,9 @@ def alibi_bias(query_positions: Tensor, key_positions: Tensor, num_heads: int) -
     check_tensor("query_positions", query_positions)
     check_tensor("key_positions", key_positions)
     slopes = alibi_slopes(num_heads, query_positions.device)
-    ahead = key_positions[..., None, None, :] - query_positions[..., None, :, None]
+    # Small or unsigned integers would overflow.
+    queries, keys = query_positions.float(), key_positions.float()
+    ahead = keys[..., None, None, :] - queries[..., None, :, None]
     return slopes[:, None, None] * ahead
 
 

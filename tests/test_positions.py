@@ -596,3 +596,23 @@ def test_only_pairs_are_reordered(reorder):
             reorder(torch.zeros(shape))
     with pytest.raises(ValueError, match="x must be a tensor, got list"):
         reorder([0, 1])
+
+
+@pytest.mark.parametrize("dim", [2, 4])
+@pytest.mark.parametrize("wrong", [3, 5, 8])
+def test_what_is_turned_must_have_the_size_that_was_prepared(dim, wrong):
+    with pytest.raises(ValueError, match=f"dim={dim}"):
+        rotation(torch.arange(3), dim)(torch.ones(3, wrong))
+
+
+def test_integers_are_not_turned():
+    with pytest.raises(ValueError, match="x must"):
+        rotation(torch.arange(3), 4)(torch.ones(3, 4, dtype=torch.long))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32])
+def test_positions_in_small_integers_do_not_overflow(dtype):
+    queries, keys = torch.tensor([2, 100], dtype=dtype), torch.tensor([0, 1, 127], dtype=dtype)
+    wanted = alibi_bias(queries.long(), keys.long(), 3)
+    torch.testing.assert_close(alibi_bias(queries, keys, 3), wanted)
+    assert wanted[0, 0, 0] < 0

@@ -96,7 +96,7 @@ def test_a_composition_is_read_out(monkeypatch):
     explorer = ComposerExplorer(T=4)
     move(explorer, operator="A & B", second_size=2)
     assert words_of(explorer, monkeypatch) == [
-        "A: causal",
+        "A: window of 5",
         "B: documents of 2",
         "A & B",
         "25% blocked; 2 pairs see the future (framed); 0 queries see nothing (bars); "
@@ -144,3 +144,22 @@ def test_a_reach_out_of_range_is_refused(T, layers, window):
 def test_a_composition_out_of_range_is_refused(T):
     with pytest.raises(ValueError, match="T, number of tokens must lie between 1 and 24"):
         ComposerExplorer(T)
+
+
+def test_a_control_that_changes_nothing_is_greyed_out():
+    explorer = ComposerExplorer()
+    assert not any(control.disabled for control in explorer.controls.values())
+    move(explorer, first="causal", operator="A")
+    idle = {name for name, control in explorer.controls.items() if control.disabled}
+    assert idle == {"first_size", "second", "second_size"}
+    move(explorer, first="documents of n", operator="A | B", second="causal")
+    idle = {name for name, control in explorer.controls.items() if control.disabled}
+    assert idle == {"second_size"}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_slider_of_the_reach_is_idle_exactly_if_it_is_greyed_out(pattern):
+    explorer = move(ReceptiveExplorer(), pattern=pattern)
+    for name, others in {"window": (2, 5), "dilation": (1, 3)}.items():
+        pictures = {move(explorer, **{name: value}).image.value for value in others}
+        assert (len(pictures) == 1) == explorer.controls[name].disabled

@@ -149,8 +149,8 @@ class ComposerExplorer(Explorer):
     def __init__(self, T: int = 12):
         names = list(MASKS)
         controls = {
-            "first": choice("A", names, "causal"),
-            "first_size": slider("n of A", 3, 1, MAX_SIZE),
+            "first": choice("A", names, "window of n"),
+            "first_size": slider("n of A", 5, 1, MAX_SIZE),
             "operator": choice("combine", list(OPERATORS)),
             "T": slider("T, number of tokens", T, 1, MAX_TOKENS),
             "second": choice("B", names, "documents of n"),
@@ -159,6 +159,16 @@ class ComposerExplorer(Explorer):
         }
         panels = [HeatPanel(224, colour_bar=False, words=False) for _ in range(3)]
         super().__init__(controls, Canvas(panels))
+
+    def unused(  # noqa: D102
+        self, first: str, operator: str, second: str, **others
+    ) -> set[str]:
+        idle = {
+            name
+            for name, mask in (("first_size", first), ("second_size", second))
+            if not _has_size(mask)
+        }
+        return idle | ({"second", "second_size"} if "B" not in operator else set())
 
     def compute(self, **values) -> ComposerState:  # noqa: D102
         return composer_state(**values)
@@ -178,6 +188,10 @@ class ComposerExplorer(Explorer):
             f"{len(state.dead)} queries see nothing (bars); {state.layers} "
             f"layer{'s' * (state.layers > 1)} reach {state.reached:.0%} of all pairs",
         )
+
+
+def _has_size(name: str) -> bool:
+    return _named(name, 0) != name
 
 
 def _named(name: str, size: int) -> str:

@@ -134,6 +134,32 @@ class Explorer:
         """
         return {}
 
+    def unused(self, **values) -> set[str]:
+        """Say which controls change nothing now, given the values of all; by default none.
+
+        They are greyed out until they matter again: a slider that moves and changes nothing looks
+        broken.
+
+        Parameters
+        ----------
+        **values
+            One per control.
+
+        Returns
+        -------
+        set of str
+            Names of controls.
+
+        Examples
+        --------
+        >>> from causal_lab.widgets import ComposerExplorer
+        >>> explorer = ComposerExplorer()
+        >>> explorer.controls["first"].value = "causal"
+        >>> explorer.controls["first_size"].disabled
+        True
+        """
+        return set()
+
     def values(self) -> dict[str, Any]:
         """Read all controls.
 
@@ -171,6 +197,9 @@ class Explorer:
             self.image.value = encode_png(picture)
             if self.error.value:
                 self.error.value = ""
+            unused = self.unused(**values)
+            for name, control in self.controls.items():
+                control.disabled = name in unused
 
     def _adjust(self) -> None:
         """Move the ends of the sliders that depend on others."""

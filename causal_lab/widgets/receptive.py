@@ -158,15 +158,19 @@ class ReceptiveExplorer(Explorer):
         controls = {
             "T": slider("T, number of tokens", T, 1, MAX_TOKENS),
             "layers": slider("layers", layers, 1, MAX_LAYERS),
-            "pattern": choice("mask", PATTERNS),
+            "pattern": choice("mask", PATTERNS, DILATED),
             "window": slider("window, block or image width", window, 1, MAX_WINDOW),
-            "dilation": slider("dilation", 2, 1, 8),
+            "dilation": slider("dilation", 1, 1, 8),
         }
         panels = [
             HeatPanel(288, colour_bar=False, words=False),
             HeatPanel(288, words=False, names=("output", "token", "1 / layers needed")),
         ]
         super().__init__(controls, Canvas(panels))
+
+    def unused(self, pattern: str, **others) -> set[str]:  # noqa: D102
+        idle = {"window": pattern == CAUSAL, "dilation": pattern != DILATED}
+        return {name for name, is_idle in idle.items() if is_idle}
 
     def compute(  # noqa: D102
         self, T: int, layers: int, pattern: str, window: int, dilation: int
