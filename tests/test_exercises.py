@@ -198,3 +198,11 @@ def test_check_wants_the_function_not_its_answer():
         checker(double())(4)
     with pytest.raises(ValueError, match=r"check\(double\)"):
         double().check(4)
+
+
+def test_a_complex_answer_is_called_complex():
+    def answer(A):
+        return torch.linalg.eigvals(A)
+
+    (exercise,) = [exercise for exercise in EXERCISES if exercise.name == "eigenvalues"]
+    assert "a complex tensor" in str(exercise.check(answer))

@@ -775,7 +775,7 @@ def test_the_theory_names_tests_functions_and_headings_that_exist():
     prose = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
     headings = set(re.findall(r"^## (.+)$", prose, re.M))
     named = set(re.findall(r"\[07 “(.+?)”\]\(\.\./\.\./notebooks/07_linear_algebra_of_time", page))
-    assert named == headings - {"Two facts", "Your turn", "What to keep"}
+    assert named == headings - {"Three facts", "Your turn", "What to keep"}
     tests = set(re.findall(r"`(test_\w+)`", page))
     assert tests <= set(globals())
     statements = re.findall(r"^\*\*(7\.\d+)\*\*", page, re.M)

@@ -292,6 +292,8 @@ def _kind(value: Any) -> str:
         return f"an {name}" if name[0] in "aeiou" else f"a {name}"
     if value.dtype == torch.bool:
         return "a boolean tensor"
+    if value.is_complex():
+        return "a complex tensor"
     return "a floating tensor" if value.is_floating_point() else "a tensor of integers"
 
 

@@ -184,7 +184,7 @@ def _all(condition: Tensor) -> bool:
 
 
 IS_PROJECTION = Exercise(
-    name="is_projection",
+    name="twice_is_once",
     level="medium",
     minutes=4,
     reference=is_idempotent,
