@@ -1,6 +1,9 @@
 """Train at length 32, read at 128: notebook 08's question over several seeds.
 
-Usage: python benchmarks/position_lengths.py [seeds]      5 seeds take about five minutes
+Read as it is, and once more with a window of 32, under which no query meets a distance that was
+never trained.
+
+Usage: python benchmarks/position_lengths.py [seeds]      5 seeds take about ten minutes
        python benchmarks/position_lengths.py table        only the table, from the saved results
 """
 
@@ -14,6 +17,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
+from causal_lab.masks import generate_sliding_window_mask
 from causal_lab.models import GPT, POSITIONS
 from causal_lab.text import Vocabulary, load_text, split_characters
 from causal_lab.training import random_windows, train
@@ -25,6 +29,8 @@ LENGTH, STEPS, MORE_STEPS = 32, 300, 1200
 # Of the guessed characters: enough to go on and inside the trained length, up to twice, up to four
 # times. Guess i has i + 1 characters before it.
 RANGES = {"8 to 31": (7, 31), "32 to 63": (31, 63), "64 to 127": (63, 127)}
+WINDOW = ", window of 32"
+COLUMNS = [*RANGES, *(name + WINDOW for name in list(RANGES)[1:])]
 
 
 def bits_by_length(position: str, seed: int, steps: int) -> dict[str, float]:
@@ -37,22 +43,26 @@ def bits_by_length(position: str, seed: int, steps: int) -> dict[str, float]:
     generator = torch.Generator().manual_seed(seed)
     size = {"d_model": 48, "num_heads": 4, "num_layers": 2}
     model = GPT(len(vocabulary), 4 * LENGTH, position=position, generator=generator, **size)
-    train(model, random_windows(ids[:cut], LENGTH, 24, steps, seed=seed), model.loss)
-    with torch.no_grad():
-        logits = model.eval()(unseen)[:, :-1].transpose(1, 2)
-    nats = cross_entropy(logits, unseen[:, 1:], reduction="none").mean(dim=0)
-    bits = nats / math.log(2)
-    return {name: bits[start:end].mean().item() for name, (start, end) in RANGES.items()}
+    windows = random_windows(ids[:cut], LENGTH, 24, steps, seed=seed)
+    train(model, windows, model.loss, progress=False)
+    found = {}
+    masks = {"": None, WINDOW: generate_sliding_window_mask(4 * LENGTH, LENGTH)}
+    for name, blocked in masks.items():
+        with torch.no_grad():
+            logits = model(unseen, blocked=blocked)[:, :-1].transpose(1, 2)
+        bits = cross_entropy(logits, unseen[:, 1:], reduction="none").mean(dim=0) / math.log(2)
+        found |= {place + name: bits[a:b].mean().item() for place, (a, b) in RANGES.items()}
+    return found
 
 
 def write_tables(results: dict) -> None:
     page = PAGE.read_text(encoding="utf-8")
     for steps in (STEPS, MORE_STEPS):
-        lines = [f"| positions | {' | '.join(RANGES)} |", "| --- " * (1 + len(RANGES)) + "|"]
+        lines = [f"| positions | {' | '.join(COLUMNS)} |", "| --- " * (1 + len(COLUMNS)) + "|"]
         for position in POSITIONS:
             runs = [run for run in results[str(steps)] if run["position"] == position]
             cells = []
-            for name in RANGES:
+            for name in COLUMNS:
                 found = [run[name] for run in runs]
                 middle, low, high = statistics.median(found), min(found), max(found)
                 cells.append(f"{middle:.2f} ({low:.2f} to {high:.2f})")

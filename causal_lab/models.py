@@ -15,7 +15,16 @@ from torch.nn import functional as F
 
 from causal_lab.attention import MultiHeadAttention
 from causal_lab.cache import KVCache, SlidingKVCache
-from causal_lab.checks import check_blocked, check_boolean, check_size, check_tensor, describe
+from causal_lab.checks import (
+    check_blocked,
+    check_boolean,
+    check_fits,
+    check_floating,
+    check_same_device,
+    check_size,
+    check_tensor,
+    describe,
+)
 from causal_lab.hf_weights import Weights, load_bert_block, load_gpt_block
 from causal_lab.linear import Linear, linear
 from causal_lab.masks import generate_causal_mask
@@ -287,7 +296,8 @@ class Transformer(nn.Module):
             True on padding, which nobody sees.
         positions : Tensor, integer, shape (batch, length), optional
             Counted over the real tokens if not given, so that padding on the left moves nothing;
-            with a cache, on from those that it holds.
+            with a cache, on from those that it holds. One row may serve all texts. Not for ALiBi
+            beside a cache.
         token_types : Tensor, integer, shape (batch, length), optional
             The segment of each token; 0 if not given.
         blocked : Tensor, bool, broadcastable to (batch, head, query, key), optional
@@ -309,9 +319,9 @@ class Transformer(nn.Module):
         Raises
         ------
         ValueError
-            If the ids are no such tensor, out of range or too many, ``padding``, ``blocked`` or
-            ``bias`` does not fit, or the cache has no room or belongs to another model, and is then
-            as before.
+            If the ids are no such tensor, out of range or too many, ``padding``, ``positions``,
+            ``blocked`` or ``bias`` does not fit, or the cache has no room or belongs to another
+            model, and is then as before.
 
         Examples
         --------
@@ -368,6 +378,8 @@ class Transformer(nn.Module):
         torch.Size([2, 5, 8])
         """
         self._check_ids(ids, padding)
+        if positions is not None:
+            self._check_positions(positions, ids, cache)
         if cache is None:
             counted, mask = _count_positions(ids, padding), self.blocked(ids.shape[1], padding)
             mask = self._with_more(mask, blocked, ids)
@@ -413,7 +425,10 @@ class Transformer(nn.Module):
         distances = alibi_bias(positions, keys, self.blocks[0].attention.num_heads).to(x.dtype)
         # To both sides, what is far is minded, on whichever side.
         distances = distances if self.causal else -distances.abs()
-        return distances if bias is None else distances + bias
+        if bias is None:
+            return distances
+        scores = distances.expand(len(x), -1, -1, -1)
+        return distances + check_fits("bias", check_floating("bias", bias), scores)
 
     def new_cache(
         self,
@@ -547,6 +562,38 @@ class Transformer(nn.Module):
             raise ValueError(
                 f"padding must have the shape of ids, {tuple(ids.shape)}, got "
                 f"{tuple(padding.shape)}"
+            )
+
+    def _check_positions(self, positions: Tensor, ids: Tensor, cache: KVCache | None) -> None:
+        check_same_device("positions", check_tensor("positions", positions), "ids", ids)
+        batch, length = ids.shape
+        if positions.shape not in ((1, length), (batch, length)):
+            raise ValueError(
+                f"positions must have shape (1, {length}), shared by all texts, or ({batch}, "
+                f"{length}), got {tuple(positions.shape)}"
+            )
+        if self.position == "alibi" and cache is not None:
+            raise ValueError(
+                "with a cache ALiBi measures distances between the positions that the cache "
+                "counts, since it does not keep others; leave positions out"
+            )
+        if self.position == "learned":
+            self._check_rows(positions)
+
+    def _check_rows(self, positions: Tensor) -> None:
+        """Check that the table has these rows; a GPU would not say which one is missing."""
+        if positions.dtype not in (torch.int64, torch.int32):
+            raise ValueError(
+                f"learned positions are rows of a table, so they must be integers, got "
+                f"{describe(positions)}"
+            )
+        outside = not torch.compiler.is_compiling() and (
+            positions.min() < 0 or positions.max() >= self.max_length
+        )
+        if outside:
+            raise ValueError(
+                f"learned positions must lie between 0 and {self.max_length - 1}: the model has no "
+                "vector for others"
             )
 
     def _check_cache(self, cache: KVCache, ids: Tensor, blocked: Tensor | None) -> None:

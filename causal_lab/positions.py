@@ -5,12 +5,19 @@ queries and keys (rotary). All take positions as numbers, so a chunk behind a ca
 where it stands.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from causal_lab.checks import check_floating, check_size, check_tensor
+from causal_lab.checks import (
+    check_floating,
+    check_same_device,
+    check_size,
+    check_tensor,
+    describe,
+)
 
 LAYOUTS = ("half", "interleaved")
 
@@ -35,7 +42,7 @@ def sinusoidal_positions(positions: Tensor, dim: int, *, base: float = 10000.0) 
     Raises
     ------
     ValueError
-        If ``dim`` is not even, or ``base`` not above 1.
+        If the positions are no numbers, ``dim`` is not even, or ``base`` is no number above 1.
 
     Notes
     -----
@@ -70,7 +77,7 @@ def rotary_angles(positions: Tensor, dim: int, *, base: float = 10000.0) -> Tens
     Raises
     ------
     ValueError
-        If ``dim`` is not even, or ``base`` not above 1.
+        If the positions are no numbers, ``dim`` is not even, or ``base`` is no number above 1.
 
     Notes
     -----
@@ -84,9 +91,9 @@ def rotary_angles(positions: Tensor, dim: int, *, base: float = 10000.0) -> Tens
     dim = check_size("dim", dim)
     if dim % 2:
         raise ValueError(f"dim must be even, because numbers turn in pairs, got {dim}")
-    if not base > 1:
-        raise ValueError(f"base must be above 1, got {base!r}")
-    positions = check_tensor("positions", positions)
+    if isinstance(base, bool) or not isinstance(base, int | float) or not 1 < base < math.inf:
+        raise ValueError(f"base must be above 1, got {base!r}; 10000.0 is usual")
+    _check_numbers("positions", positions)
     pair = torch.arange(0, dim, 2, dtype=torch.float32, device=positions.device)
     return positions[..., None].float() * (1.0 / base ** (pair / dim))
 
@@ -154,8 +161,8 @@ def rotation(
     Raises
     ------
     ValueError
-        If ``dim`` is not even, or ``layout`` is neither of the two; when called, if what comes is
-        not floating, or ``dim`` or the positions do not fit.
+        If the positions are no numbers, ``dim`` is not even, or ``layout`` is neither of the
+        two; when called, if queries or keys are not floating or do not fit.
 
     Examples
     --------
@@ -169,8 +176,9 @@ def rotation(
     cos, sin = angles.cos(), angles.sin()
 
     def turn(x: Tensor) -> Tensor:
-        if check_floating("x", x).ndim < 1 or x.shape[-1] != dim:
-            raise ValueError(f"x must have a last axis of dim={dim}, got shape {tuple(x.shape)}")
+        check_same_device("positions", positions, "x", check_floating("x", x))
+        if x.ndim < 1 or x.shape[-1] != dim:  # one angle would quietly turn any number of pairs
+            raise ValueError(f"this rotation is for dim={dim}, got x of shape {tuple(x.shape)}")
         pairs = (*x.shape[:-1], x.shape[-1] // 2)
         try:
             c, s = cos.to(x.dtype).expand(pairs), sin.to(x.dtype).expand(pairs)
@@ -287,10 +295,10 @@ def alibi_bias(query_positions: Tensor, key_positions: Tensor, num_heads: int) -
 
     Parameters
     ----------
-    query_positions : Tensor, integer, shape (…, query)
+    query_positions : Tensor, integer or floating, shape (…, query)
         Where the queries stand.
-    key_positions : Tensor, integer, shape (…, key)
-        Where the keys stand, the cached ones included.
+    key_positions : Tensor, integer or floating, shape (…, key)
+        Where the keys stand, the cached ones included; the axes before broadcast.
     num_heads : int
         Heads, at least 1.
 
@@ -303,7 +311,8 @@ def alibi_bias(query_positions: Tensor, key_positions: Tensor, num_heads: int) -
     Raises
     ------
     ValueError
-        If ``num_heads`` is not an integer of at least 1.
+        If ``num_heads`` is not an integer of at least 1, or the positions are no numbers, do not
+        fit each other or lie on different devices.
 
     Notes
     -----
@@ -314,13 +323,30 @@ def alibi_bias(query_positions: Tensor, key_positions: Tensor, num_heads: int) -
     >>> alibi_bias(torch.tensor([2]), torch.arange(3), num_heads=1).tolist()
     [[[-0.0078125, -0.00390625, 0.0]]]
     """
-    check_tensor("query_positions", query_positions)
-    check_tensor("key_positions", key_positions)
+    for name, places in (("query_positions", query_positions), ("key_positions", key_positions)):
+        if _check_numbers(name, places).ndim < 1:
+            raise ValueError(f"{name} must have an axis, one number per token")
+    check_same_device("key_positions", key_positions, "query_positions", query_positions)
     slopes = alibi_slopes(num_heads, query_positions.device)
     # Small or unsigned integers would overflow.
     queries, keys = query_positions.float(), key_positions.float()
-    ahead = keys[..., None, None, :] - queries[..., None, :, None]
+    try:
+        ahead = keys[..., None, None, :] - queries[..., None, :, None]
+    except RuntimeError as error:
+        raise ValueError(
+            f"query_positions {tuple(query_positions.shape)} and key_positions "
+            f"{tuple(key_positions.shape)} must agree in the axes before the last"
+        ) from error
     return slopes[:, None, None] * ahead
+
+
+def _check_numbers(name: str, positions: Tensor) -> Tensor:
+    check_tensor(name, positions)
+    if positions.dtype == torch.bool or positions.is_complex():
+        raise ValueError(
+            f"{name} must be numbers such as torch.arange(length), got {describe(positions)}"
+        )
+    return positions
 
 
 def _check_pairs(x: Tensor) -> None:

@@ -261,3 +261,110 @@ def test_positions_of_ones_own_are_used(position):
     relative = position in ("none", "alibi", "rotary")  # only distances matter
     assert torch.allclose(moved, plain, atol=1e-4) == relative
     assert torch.allclose(wide, plain, atol=1e-4) == (position == "none")
+
+
+@pytest.mark.parametrize("position", ["learned", "none", "sinusoidal", "rotary"])
+@pytest.mark.parametrize("chunks", [(2, 2, 2), (1, 5), (3, 1, 1, 1)], ids=str)
+def test_positions_of_ones_own_are_used_behind_a_cache_too(position, chunks):
+    model, ids = model_of(position), some_ids(2, 6)
+    positions = torch.tensor([[0, 3, 4, 9, 9, 30], [7, 2, 8, 1, 0, 5]])
+    cache, outputs, start = model.new_cache(2), [], 0
+    with torch.no_grad():
+        wanted = model(ids, positions=positions)
+        for size in chunks:
+            span = slice(start, start + size)
+            outputs.append(model(ids[:, span], positions=positions[:, span], cache=cache))
+            start += size
+    torch.testing.assert_close(torch.cat(outputs, dim=1), wanted, atol=1e-5, rtol=0)
+
+
+def test_alibi_beside_a_cache_counts_by_itself():
+    model, ids = model_of("alibi"), some_ids(2, 6)
+    cache = model.new_cache(2)
+    with torch.no_grad():
+        wanted = model(ids)
+        model(ids[:, :2], cache=cache)
+        with pytest.raises(ValueError, match="leave positions out"):
+            model(ids[:, 2:], positions=torch.arange(2, 6)[None], cache=cache)
+        assert cache.length == 2
+        torch.testing.assert_close(model(ids[:, 2:], cache=cache), wanted[:, 2:])
+
+
+@pytest.mark.parametrize("position", ["none", "sinusoidal", "alibi", "rotary"])
+def test_what_is_no_table_has_room_between_two_places(position):
+    model, ids = model_of(position), some_ids(1, 6)
+    halves = torch.arange(6.0)[None] / 2
+    with torch.no_grad():
+        moved = (model(ids, positions=halves) - model(ids)).abs().max()
+        doubled = model(ids, positions=2 * halves)
+    assert (moved > 1e-3) == (position != "none")
+    torch.testing.assert_close(doubled, model(ids).detach())
+
+
+@every_position
+@pytest.mark.parametrize(
+    ("positions", "message"),
+    [
+        (
+            torch.arange(6),
+            r"must have shape \(1, 6\), shared by all texts, or \(2, 6\), got \(6,\)",
+        ),
+        (torch.zeros(2, 5, dtype=torch.long), r"or \(2, 6\), got \(2, 5\)"),
+        (torch.zeros(3, 6, dtype=torch.long), r"or \(2, 6\), got \(3, 6\)"),
+        (torch.zeros(1, 1, 6, dtype=torch.long), r"got \(1, 1, 6\)"),
+        ([[0, 1, 2, 3, 4, 5]], "positions must be a tensor, got list"),
+        (torch.zeros(1, 6, device="meta"), "positions lives on meta, ids on cpu"),
+    ],
+    ids=["no texts", "too short", "other texts", "an axis more", "list", "elsewhere"],
+)
+def test_positions_that_do_not_fit_are_told(position, positions, message):
+    model, ids = model_of(position), some_ids(2, 6)
+    with pytest.raises(ValueError, match=message):
+        model(ids, positions=positions)
+
+
+@pytest.mark.parametrize(
+    ("positions", "message"),
+    [
+        (torch.arange(6.0)[None], "must be integers, got a torch.float32 tensor"),
+        (torch.arange(-1, 5)[None], "must lie between 0 and 39.*no vector"),
+        (torch.arange(35, 41)[None], "must lie between 0 and 39.*no vector"),
+    ],
+    ids=["between rows", "before", "beyond"],
+)
+def test_a_table_has_its_rows_and_no_others(positions, message):
+    model, ids = model_of("learned"), some_ids(2, 6)
+    with pytest.raises(ValueError, match=message):
+        model(ids, positions=positions)
+    model(ids, positions=torch.arange(34, 40, dtype=torch.int32)[None])
+
+
+@every_position
+@pytest.mark.parametrize(
+    ("bias", "message"),
+    [
+        (torch.zeros(5, 5), r"bias has shape \(5, 5\) and does not broadcast.*\(2, 3, 6, 6\)"),
+        (torch.zeros(4, 1, 6, 6), "does not broadcast"),
+        (torch.zeros(6, 6).long(), "bias must be a floating tensor"),
+        ([0.0], "bias must be a floating tensor, got list"),
+    ],
+    ids=["too small", "other texts", "integers", "list"],
+)
+def test_a_bias_that_does_not_fit_is_told_however_places_are(position, bias, message):
+    with pytest.raises(ValueError, match=message):
+        model_of(position)(some_ids(2, 6), bias=bias)
+
+
+@every_position
+@pytest.mark.parametrize("window", [1, 3, 7])
+def test_under_a_window_only_added_positions_tell_a_late_token_from_an_early_one(position, window):
+    model, ids = model_of(position, num_layers=1), some_ids(2, 19)
+    blocked = generate_sliding_window_mask(19, window)
+    with torch.no_grad():
+        late = model(ids, blocked=blocked)[:, window:]
+        alone = [model(ids[:, t - window + 1 : t + 1])[:, -1] for t in range(window, 19)]
+    apart = (late - torch.stack(alone, dim=1)).abs().amax(dim=(0, 2))
+    if position in ("none", "alibi", "rotary"):
+        assert (apart < 1e-4).all()
+    else:
+        assert (apart > 1e-2).all()

@@ -180,6 +180,17 @@ def test_the_product_of_two_waves_is_a_sum_of_cosines_of_the_distance(m, n, shif
 
 
 @few
+@given(places, places, dims, bases)
+def test_going_on_is_turning_the_waves_by_the_same_angles_everywhere(m, k, dim, base):
+    # A row holds (sin, cos): its hands turn the other way round than those that hold (cos, sin).
+    row, further = sinusoidal_positions(torch.tensor([m, m + k]), dim, base=base).split(1)
+    back = torch.tensor([-k])
+    near(rotate(row, back, base=base, layout="interleaved"), further, atol=2e-5)
+    if abs(k) in (1, 2, 3):  # and not any angles do: the quickest wave is far from a whole turn
+        assert (row - further).abs().max() > 0.05
+
+
+@few
 @given(m=places, n=places, shift=places, dim=dims, base=bases, layout=layouts, seed=seeds)
 def test_a_rotary_score_depends_on_the_distance_only(m, n, shift, dim, base, layout, seed):
     q, k = units(1, dim, seed=seed), units(1, dim, seed=seed + 1)
@@ -516,6 +527,20 @@ def test_a_base_is_above_one(made, base):
 
 
 @every_angled
+@pytest.mark.parametrize("base", ["10000", None, True, math.inf, torch.tensor([2.0, 3.0])], ids=str)
+def test_a_base_is_a_number(made, base):
+    with pytest.raises(ValueError, match=r"base must be above 1, got.*10000.0 is usual"):
+        made(torch.arange(3), 4, base=base)
+
+
+@every_angled
+@pytest.mark.parametrize("dtype", [torch.bool, torch.complex64])
+def test_a_position_is_a_number(made, dtype):
+    with pytest.raises(ValueError, match=f"positions must be numbers such as .*got a {dtype}"):
+        made(torch.ones(3).to(dtype), 4)
+
+
+@every_angled
 def test_positions_are_a_tensor(made):
     with pytest.raises(ValueError, match="positions must be a tensor, got list"):
         made([0, 1, 2], 4)
@@ -573,6 +598,27 @@ def test_positions_that_do_not_fit_are_told(layout, positions, x):
         turn(torch.zeros(x))
 
 
+@every_layout
+@pytest.mark.parametrize("dim", [2, 6, 12])
+def test_a_rotation_turns_vectors_of_its_own_size_only(layout, dim):
+    # Of these, dim=2 has one angle, which would broadcast over all pairs.
+    turn = rotation(torch.arange(5), dim, layout=layout)
+    assert turn(torch.zeros(5, dim)).shape == (5, dim)
+    with pytest.raises(ValueError, match=rf"for dim={dim}, got x of shape \(5, 8\)"):
+        turn(torch.zeros(5, 8))
+    with pytest.raises(ValueError, match="x must be a floating tensor"):
+        turn(torch.zeros(5, dim, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"got x of shape \(\)"):
+        turn(torch.tensor(0.0))
+
+
+def test_positions_lie_where_the_vectors_do():
+    with pytest.raises(ValueError, match="positions lives on meta, x on cpu"):
+        rotate(torch.zeros(3, 4), torch.arange(3, device="meta"))
+    with pytest.raises(ValueError, match="key_positions lives on cpu, query_positions on meta"):
+        alibi_bias(torch.arange(3, device="meta"), torch.arange(3), 2)
+
+
 @pytest.mark.parametrize("heads", [0, -1, 2.0, True, None, "3"])
 def test_there_is_at_least_one_head(heads):
     message = f"num_heads must be an integer of at least 1, got {heads!r}"
@@ -587,6 +633,30 @@ def test_places_of_queries_and_keys_are_tensors():
         alibi_bias(3, torch.arange(3), 2)
     with pytest.raises(ValueError, match="key_positions must be a tensor, got range"):
         alibi_bias(torch.arange(3), range(3), 2)
+
+
+@pytest.mark.parametrize(("name", "at"), [("query_positions", 0), ("key_positions", 1)])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (torch.tensor(3), "must have an axis, one number per token"),
+        (torch.ones(3).bool(), "must be numbers such as .*got a torch.bool tensor"),
+    ],
+    ids=["no axis", "flags"],
+)
+def test_places_of_queries_and_keys_are_rows_of_numbers(name, at, wrong, message):
+    places = [torch.arange(3), torch.arange(3)]
+    places[at] = wrong
+    with pytest.raises(ValueError, match=f"{name} {message}"):
+        alibi_bias(*places, 2)
+
+
+def test_places_of_queries_and_keys_agree_in_the_texts():
+    message = r"query_positions \(2, 3\) and key_positions \(3, 4\) must agree in the axes before"
+    with pytest.raises(ValueError, match=message):
+        alibi_bias(torch.zeros(2, 3), torch.zeros(3, 4), 2)
+    assert alibi_bias(torch.zeros(2, 3), torch.zeros(1, 4), 5).shape == (2, 5, 3, 4)
+    assert alibi_bias(torch.zeros(2, 3), torch.zeros(4), 5).shape == (2, 5, 3, 4)
 
 
 @pytest.mark.parametrize("reorder", [to_half, to_interleaved])
