@@ -190,6 +190,15 @@ def test_a_span_of_zero_with_a_ramp_of_one_sees_only_itself():
 
 
 @quick
+@given(num_heads=heads, seed=seeds)
+def test_the_price_of_a_span_is_per_token_and_per_head(num_heads, seed):
+    span = AdaptiveSpan(num_heads, max_span=9, ramp=2)
+    span.logits.data = 3 * torch.randn(num_heads, generator=torch.Generator().manual_seed(seed))
+    by_hand = sum(9 / (1 + math.exp(-logit)) for logit in span.logits.tolist()) / num_heads
+    assert span.penalty().item() == pytest.approx(by_hand, rel=1e-5)
+
+
+@quick
 @given(num_heads=heads, ramp=st.integers(1, 5), T=st.integers(2, 20), seed=seeds)
 def test_keys_that_a_head_need_not_keep_change_nothing(num_heads, ramp, T, seed):
     span = AdaptiveSpan(num_heads, max_span=9, ramp=ramp)

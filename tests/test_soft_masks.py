@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from causal_lab.attention import attention
+from causal_lab.attention import MultiHeadAttention, attention
+from causal_lab.causality import check_causality
 from causal_lab.masks import (
     from_additive,
     generate_causal_logit_mask,
@@ -432,3 +433,34 @@ def test_a_gate_outside_0_and_1_is_refused(gate):
 def test_a_gate_that_is_no_floating_tensor_is_refused(gate):
     with pytest.raises(ValueError, match="gate must be a floating tensor"):
         gate_to_bias(gate)
+
+
+# --- what a checker can say of it
+
+
+class SoftlyMasked(torch.nn.Module):
+    def __init__(self, depth, seed):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layer, self.depth = MultiHeadAttention(8, 2), depth
+
+    def forward(self, x):
+        return self.layer(x, bias=soft_causal_bias(x.shape[1], self.depth))[0]
+
+
+def leaks_when_loud(model, x, loudness):
+    changed = x.clone()
+    changed[:, -1] *= -1
+    before, after = model(loudness * x), model(loudness * changed)
+    return not torch.equal(before[:, :-1], after[:, :-1])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_depth_beyond_reach_is_called_causal_and_large_inputs_leak(seed):
+    x = draw(2, 6, 8, seed=0).float()
+    assert not check_causality(SoftlyMasked(1e4, seed), x).causal
+    assert check_causality(SoftlyMasked(1e6, seed), x).causal  # its limit, told in notebook 10
+    for depth in (1e4, 1e6, 1e9):
+        assert leaks_when_loud(SoftlyMasked(depth, seed), x, 1e6)
+    assert check_causality(SoftlyMasked(INF, seed), x).causal
+    assert not leaks_when_loud(SoftlyMasked(INF, seed), x, 1e6)
