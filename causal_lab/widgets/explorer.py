@@ -11,6 +11,7 @@ import ipywidgets as widgets
 import numpy as np
 import torch
 from torch import Tensor
+from traitlets import Unicode
 
 from causal_lab.canvas import Canvas, encode_png
 
@@ -58,8 +59,9 @@ class Explorer:
         self.canvas = canvas
         self.state: Any = None
         self.picture = canvas.background
-        self.image = widgets.Image(
+        self.image = _Picture(
             format="png",
+            tooltip=(type(self).__doc__ or "").strip().split("\n")[0],
             layout=widgets.Layout(width=f"{canvas.width}px", height=f"{canvas.height}px"),
         )
         self.error = widgets.HTML()
@@ -237,6 +239,17 @@ class Explorer:
                 "model_id": self.view.model_id,
             },
         }
+
+
+class _Picture(widgets.Image):
+    """An image with words for those who do not see it.
+
+    ipywidgets 8 makes a tooltip the image's title, but fails where the widget has no description,
+    not even an empty one; version 7 shows neither.
+    """
+
+    tooltip = Unicode().tag(sync=True)
+    description = Unicode().tag(sync=True)
 
 
 def fixed_scores(*shape: int, seed: int) -> Tensor:
