@@ -160,7 +160,7 @@ def attention_paths(paths: list[Path], device: torch.device) -> dict[str, str]:
     q = torch.randn(1, 2, 8, 16, generator=torch.Generator().manual_seed(0)).to(device)
     allowed = to_allowed(generate_causal_mask(8, device))
     return {
-        "causal_lab": "scores, mask, softmax, values",
+        "attention in causal_lab": "scores, mask, softmax, values",
         "SDPA with a mask": chosen(lambda: scaled_dot_product_attention(q, q, q, allowed)),
         "SDPA with is_causal": chosen(
             lambda: scaled_dot_product_attention(q, q, q, is_causal=True)
