@@ -11,11 +11,13 @@ endif
 RUN := $(BIN)/python
 INSTALLED := $(VENV)/installed
 LAB_FLAGS ?=
+NOTEBOOKS ?=
+VALIDATE_FLAGS ?=
 
 # Two busy threads on a busy machine can be ten times slower than one.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: lab test lint unit notebooks-test notebooks format bench picture clean
+.PHONY: lab test lint unit notebooks-test notebooks format bench picture validate clean
 
 lab: $(INSTALLED)
 	$(RUN) -m jupyterlab $(LAB_FLAGS) notebooks/00_start_here.ipynb
@@ -46,6 +48,9 @@ bench: $(INSTALLED)
 
 picture: $(INSTALLED)
 	$(RUN) tools/draw_readme_picture.py
+
+validate: $(INSTALLED)
+	$(RUN) tools/validate.py $(VALIDATE_FLAGS) $(NOTEBOOKS)
 
 clean:
 	rm -rf $(VENV)

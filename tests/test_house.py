@@ -333,16 +333,6 @@ def test_colab_has_all_that_running_needs():
     assert Version("3.13.0") in Requirement(f"python{PROJECT['requires-python']}").specifier
 
 
-def test_the_conda_environment_installs_the_same_by_way_of_pip():
-    lines = [line.strip().removeprefix("- ") for line in lines_of("environment.yml")]
-    pip = lines[lines.index("pip:") + 1 :]
-    assert [line.strip("\"'") for line in pip] == ["-c constraints.txt", "-e .[lab,test]"]
-    assert "pip" in lines
-    (python,) = [line for line in lines if line.startswith("python=")]
-    version = Version(python.removeprefix("python=").lstrip("="))
-    assert version in Requirement(f"python{PROJECT['requires-python']}").specifier
-
-
 def test_the_version_is_written_once_and_is_a_version():
     assert PROJECT["dynamic"] == ["version"]
     assert str(Version(causal_lab.__version__)) == causal_lab.__version__
