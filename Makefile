@@ -1,5 +1,5 @@
 # make lab    a learner's start: installs into .venv and opens JupyterLab
-# make test   everything CI checks: lint, doctests, unit tests, every notebook cell
+# make test   everything CI checks: lint, doctests, unit tests, every notebook cell, Colab's shape
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,22 +15,25 @@ LAB_FLAGS ?=
 # Two busy threads on a busy machine can be ten times slower than one.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: lab test lint unit notebooks-test notebooks format bench picture clean
+.PHONY: lab test lint unit notebooks-test colab notebooks format bench picture publish unpublish clean
 
 lab: $(INSTALLED)
 	$(RUN) -m jupyterlab $(LAB_FLAGS) notebooks/00_start_here.ipynb
 
-test: lint unit notebooks-test
+test: lint unit notebooks-test colab
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
 unit: $(INSTALLED)
-	$(RUN) -m pytest --doctest-modules causal_lab tests
+	$(RUN) -m pytest --doctest-modules -m "not colab" causal_lab tests tools/publish.py
 
 notebooks-test: $(INSTALLED)
 	$(RUN) -m pytest --nbval --nbval-cell-timeout=120 --nbval-sanitize-with=tests/nbval_sanitize.cfg notebooks
+
+colab: $(INSTALLED)
+	$(RUN) -m pytest -m colab -n 2 tests/colab
 
 notebooks: $(INSTALLED)
 	$(RUN) tools/execute_notebooks.py notebooks/*.ipynb
@@ -47,8 +50,15 @@ bench: $(INSTALLED)
 picture: $(INSTALLED)
 	$(RUN) tools/draw_readme_picture.py
 
+# Needs nothing but Python: a teacher may publish without installing anything.
+publish:
+	@$(PYTHON) tools/publish.py "$(REPOSITORY)"
+
+unpublish:
+	@$(PYTHON) tools/publish.py --remove
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) build
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

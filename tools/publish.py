@@ -83,7 +83,7 @@ def badge(address: str, name: str, branch: str = "main") -> str:
 
     Examples
     --------
-    >>> badge("ada/lab", "00_start_here.ipynb")[-47:]
+    >>> badge("ada/lab", "00_start_here.ipynb").partition("github")[2]
     '/ada/lab/blob/main/notebooks/00_start_here.ipynb)'
     """
     if not address or "://" in address:
