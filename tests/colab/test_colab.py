@@ -55,8 +55,10 @@ def added(before, after):
 
 
 def shown_explorers(notebook):
-    texts = [o.get("data", {}).get("text/plain", "") for c in notebook.cells for o in outputs(c)]
-    return [text for text in texts if re.match(r"<\w+Explorer\b", text)]
+    """Give each explorer that is shown, however often, by its view's id."""
+    data = [output.get("data", {}) for cell in notebook.cells for output in outputs(cell)]
+    shown = [one for one in data if re.match(r"<\w+Explorer\b", one.get("text/plain", ""))]
+    return {one["application/vnd.jupyter.widget-view+json"]["model_id"] for one in shown}
 
 
 def outputs(cell):
