@@ -1,5 +1,5 @@
 # make lab    a learner's start: installs into .venv and opens JupyterLab
-# make test   everything CI checks: lint, doctests, unit tests, every notebook cell
+# make test   everything CI checks: lint, doctests, unit tests, every notebook cell, a browser, Colab's shape
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -16,23 +16,32 @@ VALIDATE_FLAGS ?=
 
 # Two busy threads on a busy machine can be ten times slower than one.
 export OMP_NUM_THREADS ?= 1
+PARALLEL := -n 2 --dist loadgroup
 
-.PHONY: lab test lint unit notebooks-test notebooks format bench picture validate clean
+.PHONY: lab test lint unit notebooks-test browser colab notebooks format bench picture publish \
+	unpublish validate screenshots clean
 
 lab: $(INSTALLED)
 	$(RUN) -m jupyterlab $(LAB_FLAGS) notebooks/00_start_here.ipynb
 
-test: lint unit notebooks-test
+test: lint unit notebooks-test browser colab
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
 unit: $(INSTALLED)
-	$(RUN) -m pytest --doctest-modules causal_lab tests
+	$(RUN) -m pytest $(PARALLEL) --doctest-modules -m "not colab" --ignore=tests/browser \
+		causal_lab tests tools/publish.py
 
 notebooks-test: $(INSTALLED)
-	$(RUN) -m pytest --nbval --nbval-cell-timeout=120 --nbval-sanitize-with=tests/nbval_sanitize.cfg notebooks
+	$(RUN) -m pytest -n 2 --dist loadscope --nbval --nbval-cell-timeout=120 --nbval-sanitize-with=tests/nbval_sanitize.cfg notebooks
+
+browser: $(INSTALLED)
+	$(RUN) -m pytest $(PARALLEL) tests/browser
+
+colab: $(INSTALLED)
+	$(RUN) -m pytest $(PARALLEL) -m colab tests/colab
 
 notebooks: $(INSTALLED)
 	$(RUN) tools/execute_notebooks.py notebooks/*.ipynb
@@ -49,11 +58,21 @@ bench: $(INSTALLED)
 picture: $(INSTALLED)
 	$(RUN) tools/draw_readme_picture.py
 
+screenshots: $(INSTALLED)
+	$(RUN) -m tools.browser.screenshots
+
 validate: $(INSTALLED)
 	$(RUN) tools/validate.py $(VALIDATE_FLAGS) $(NOTEBOOKS)
 
+# Needs nothing but Python: a teacher may publish without installing anything.
+publish:
+	@$(PYTHON) tools/publish.py "$(REPOSITORY)"
+
+unpublish:
+	@$(PYTHON) tools/publish.py --remove
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) build
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -122,7 +122,9 @@ def test_a_file_without_cells_stops_the_command_before_anything_is_written(tmp_p
 
 def test_the_options_are_those_of_make_notebooks_test():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    (options,) = re.findall(r"-m pytest (--nbval .*) notebooks$", makefile, re.M)
+    (options,) = re.findall(
+        r"-m pytest (?:-n 2 --dist loadscope )?(--nbval .*) notebooks$", makefile, re.M
+    )
     assert tuple(options.split()) == validate.STRICT
     assert re.search(r"^validate: .*\n\t\$\(RUN\) tools/validate\.py ", makefile, re.M)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import publish
 import pytest
 from PIL import Image
 
@@ -127,7 +128,8 @@ def test_the_reader_can_go_on_and_back(path):
 
 @each_notebook
 def test_links_between_notebooks_lead_somewhere(path):
-    targets = re.findall(r"\]\(([^)#]+)\)", prose(path))
+    # A copy that is published for Colab has a badge; tests/colab knows where that leads.
+    targets = re.findall(r"\]\(([^)#]+)\)", re.sub(publish.ANY_BADGE, "", prose(path)))
     assert targets
     for target in targets:
         assert (path.parent / target).is_file(), target
@@ -141,21 +143,6 @@ def test_the_rhythm_is_kept(path):
     code = "\n".join(text_of(cell) for cell in cells(path, "code"))
     assert re.search(r"Explorer\(", code)
     assert text.count("**Try this**\n1. ") >= 1
-
-
-def test_all_notebooks_share_one_install_cell():
-    installs = {text_of(cells(path, "code")[0]) for path in PATHS}
-    assert len(installs) == 1
-    assert not any(cells(path, "code")[0]["outputs"] for path in PATHS)
-
-
-def test_the_install_cell_does_nothing_here_and_speaks_up_elsewhere(monkeypatch):
-    source = text_of(cells(PATHS[0], "code")[0])
-    source = source.replace("    %pip install", "    #")
-    exec(source, {})
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match="address of your copy"):
-        exec(source, {})
 
 
 def exercises_of(path):

@@ -1,0 +1,126 @@
+"""Every notebook alone on a machine shaped like Colab's: it installs, it runs, its sliders move."""
+
+import base64
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+import nbformat
+import publish
+import pytest
+import simulator
+from nbclient.exceptions import CellExecutionError
+
+NOTEBOOKS = sorted((simulator.ROOT / "notebooks").glob("*.ipynb"))
+MOVES = (Path(__file__).parent / "move_explorers.py").read_text(encoding="utf-8")
+REPORT = "\nimport json\nprint(json.dumps(move_all(explorers_in_memory())))"
+STATE = "application/vnd.jupyter.widget-state+json"
+
+pytestmark = pytest.mark.colab
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("repository")
+    try:
+        simulator.check_network(folder)
+    except simulator.NoNetwork as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"the simulator installs with pip: {error}")
+    return simulator.snapshot(folder)
+
+
+@pytest.fixture
+def machine(address, tmp_path):
+    return simulator.Machine(tmp_path)
+
+
+def notebook_of(path, address):
+    text = publish.stamp_notebook(path.read_text(encoding="utf-8"), path.name, address)
+    return nbformat.reads(text, as_version=4)
+
+
+def install_cell_alone(address):
+    notebook = notebook_of(NOTEBOOKS[0], address)
+    del notebook.cells[2:]
+    return notebook
+
+
+def added(before, after):
+    assert set(before) <= set(after), f"gone: {set(before) - set(after)}"
+    return [name for name, _ in sorted(set(after) - set(before))]
+
+
+def shown_explorers(notebook):
+    """Give each explorer that is shown, however often, by its view's id."""
+    data = [output.get("data", {}) for cell in notebook.cells for output in outputs(cell)]
+    shown = [one for one in data if re.match(r"<\w+Explorer\b", one.get("text/plain", ""))]
+    return {one["application/vnd.jupyter.widget-view+json"]["model_id"] for one in shown}
+
+
+def outputs(cell):
+    return cell.get("outputs", [])
+
+
+def pictures_in_the_browser(notebook):
+    """Hash each picture that the widgets' messages brought to the other side."""
+    found = {}
+    for model, widget in notebook.metadata.widgets[STATE]["state"].items():
+        for buffer in widget.get("buffers", []):
+            if widget["model_name"] == "ImageModel":
+                found[model] = hashlib.sha256(base64.b64decode(buffer["data"])).hexdigest()
+    return found
+
+
+def test_the_machine_is_shaped_like_colabs(machine):
+    versions = dict(machine.installed())
+    assert versions["ipywidgets"] == "7.7.1"
+    assert versions["matplotlib"].startswith("3.10.")
+    assert versions["torch"].partition("+")[0] == "2.13.0"
+    assert not {"causal-lab", "causal_lab"} & set(versions)
+    look = (
+        "import sys, importlib.util as u; print('google.colab' in sys.modules, u.find_spec({!r}))"
+    )
+    answer = simulator.run(machine.python, "-c", look.format("causal_lab"), cwd=machine.folder)
+    assert answer.split() == ["True", "None"]
+    assert not list(machine.folder.iterdir())
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_that_arrives_alone_installs_runs_and_moves(path, machine, address):
+    notebook = notebook_of(path, address)
+    notebook.cells.append(nbformat.v4.new_code_cell(MOVES + REPORT))
+    before = machine.installed()
+    machine.execute(notebook)
+    assert added(before, machine.installed()) == ["causal-lab"]
+    assert not [o for cell in notebook.cells for o in outputs(cell) if o.output_type == "error"]
+    (report,) = notebook.cells[-1].outputs
+    pictures = json.loads(report.text)
+    assert len(pictures) >= len(shown_explorers(notebook)) >= 1
+    arrived = pictures_in_the_browser(notebook)
+    assert {model: arrived.get(model) for model in pictures} == pictures
+
+
+def test_without_an_address_the_cell_says_what_to_do(machine):
+    with pytest.raises(CellExecutionError, match="paste the address of your copy above"):
+        machine.execute(install_cell_alone(""))
+
+
+def test_an_address_that_leads_nowhere_is_an_error(machine):
+    with pytest.raises(CellExecutionError, match=r"pip did not install git\+file:///no/such"):
+        machine.execute(install_cell_alone("file:///no/such/repository"))
+
+
+def test_installing_with_dependencies_changes_no_package(machine, address):
+    before = machine.installed()
+    machine.pip_install(f"git+{address}")
+    assert added(before, machine.installed()) == ["causal-lab"]
+
+
+def test_a_package_that_is_replaced_would_be_noticed(machine):
+    before = machine.installed()
+    machine.pip_install("--no-deps", "tqdm==4.66.5")
+    assert added(before, machine.installed()) == ["tqdm"]

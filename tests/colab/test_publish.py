@@ -1,0 +1,303 @@
+"""Stamping: all notebooks alike, there and back again, and what the install cell does."""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import publish
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+
+ROOT = Path(__file__).parents[2]
+PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+TEXTS = {path.name: path.read_text(encoding="utf-8") for path in PATHS}
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+NOW = publish.address_of(TEXTS["00_start_here.ipynb"])
+
+each_notebook = pytest.mark.parametrize("name", TEXTS)
+
+
+def without(name):
+    return publish.stamp_notebook(TEXTS[name], name, "")
+
+
+def sources(text, kind):
+    return ["".join(c["source"]) for c in json.loads(text)["cells"] if c["cell_type"] == kind]
+
+
+def install_cell(address=""):
+    text = publish.stamp_notebook(TEXTS["00_start_here.ipynb"], "00_start_here.ipynb", address)
+    return sources(text, "code")[0]
+
+
+# The state of the notebooks that are kept here
+
+
+def test_all_notebooks_share_one_install_cell_and_so_one_state():
+    assert len({sources(text, "code")[0] for text in TEXTS.values()}) == 1
+    assert not any(json.loads(text)["cells"][1]["outputs"] for text in TEXTS.values())
+
+
+@each_notebook
+def test_the_badge_agrees_with_the_install_cell(name):
+    branches = set(re.findall(r"/blob/(.+?)/notebooks/", TEXTS[name])) or {"main"}
+    (branch,) = branches
+    badge = publish.badge(NOW, name, branch)
+    assert re.findall(publish.ANY_BADGE, TEXTS[name]) == ([badge] if badge else [])
+
+
+def test_the_readme_has_the_badges_of_the_notebooks():
+    named = re.findall(r"blob/(.+?)/notebooks/", README)
+    assert publish.stamp_readme(README, NOW, *named[:1]) == README
+
+
+# Stamping
+
+
+@each_notebook
+@pytest.mark.parametrize("address", ["ada/lab", "https://git.example/ada/lab"])
+def test_there_and_back_is_where_it_was(name, address):
+    plain = without(name)
+    stamped = publish.stamp_notebook(plain, name, address)
+    assert stamped != plain
+    assert publish.address_of(stamped) == address
+    assert publish.stamp_notebook(stamped, name, address) == stamped
+    assert publish.stamp_notebook(stamped, name, "") == plain
+    other = publish.stamp_notebook(stamped, name, "grace/copy", "spring")
+    assert other == publish.stamp_notebook(plain, name, "grace/copy", "spring")
+
+
+@each_notebook
+def test_a_stamp_changes_two_cells_and_nothing_else_in_the_file(name):
+    plain, stamped = without(name), publish.stamp_notebook(without(name), name, "ada/lab")
+    old, new = plain.splitlines(), stamped.splitlines()
+    gone = [line for line in old if line not in new]
+    come = [line for line in new if line not in old]
+    assert [line.strip() for line in gone] == [
+        r'"REPOSITORY = \"\"  # @param {type:\"string\"}\n",'
+    ]
+    badge = f'"{publish.badge("ada/lab", name)}\\n",'
+    field = r'"REPOSITORY = \"ada/lab\"  # @param {type:\"string\"}\n",'
+    assert [line.strip() for line in come] == [badge, field]
+    assert len(new) == len(old) + 2  # the badge and an empty line
+    nbformat.validate(nbformat.reads(stamped, as_version=4))
+    assert nbformat.writes(nbformat.reads(stamped, as_version=4)) + "\n" == stamped
+
+
+@each_notebook
+def test_the_badge_stands_under_the_title_and_opens_this_notebook(name):
+    first = sources(publish.stamp_notebook(without(name), name, "ada/lab", "spring"), "markdown")[0]
+    title, empty, badge, below, *_ = first.split("\n")
+    assert title.startswith(f"# {name[:2]} · ")
+    assert (empty, below) == ("", "")
+    opened = f"https://colab.research.google.com/github/ada/lab/blob/spring/notebooks/{name}"
+    assert badge == (
+        f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({opened})"
+    )
+
+
+def test_colab_cannot_open_what_is_not_on_github():
+    assert publish.badge("https://git.example/ada/lab", "x.ipynb") == ""
+    assert publish.badge("", "x.ipynb") == ""
+
+
+def test_the_readme_gets_a_badge_in_every_row_and_loses_it_again():
+    plain = publish.stamp_readme(README, "")
+    stamped = publish.stamp_readme(plain, "ada/lab")
+    rows = [line for line in stamped.splitlines() if "colab-badge.svg" in line]
+    assert len(rows) == len(PATHS)
+    for row, name in zip(rows, TEXTS, strict=True):
+        assert f"](notebooks/{name}) {publish.badge('ada/lab', name)} | " in row
+    assert publish.stamp_readme(stamped, "grace/copy").count("ada/lab") == 0
+    assert publish.stamp_readme(stamped, "") == plain
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("ada/lab", "ada/lab"),
+        ("  ada/lab/ ", "ada/lab"),
+        ("ada/lab.git", "ada/lab"),
+        ("ada-l/causal_lab.2", "ada-l/causal_lab.2"),
+        ("https://github.com/ada/lab", "ada/lab"),
+        ("https://github.com/ada/lab.git/", "ada/lab"),
+        ("https://git.example/ada/lab.git/", "https://git.example/ada/lab.git"),
+        ("file:///home/ada/lab", "file:///home/ada/lab"),
+    ],
+)
+def test_an_address_is_brought_into_one_form(text, address):
+    assert publish.parse_address(text) == address
+    assert publish.parse_address(address) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "  ",
+        "ada",
+        "ada/",
+        "/lab",
+        "ada/..",
+        "ada/lab/tree/main",
+        "https://github.com/ada",
+        "https://github.com/ada/lab/tree/main",
+        "http://git.example/ada/lab",
+        "https://ada:secret@git.example/ada/lab",
+        "git@github.com:ada/lab.git",
+        'ada/lab"; print("',
+        "ada/lab{x}",
+        "https://git.example/a b",
+        "https://git.example/$HOME",
+        "ada/lab\nada/lab",
+    ],
+)
+def test_what_is_no_address_is_refused_with_an_example(text):
+    with pytest.raises(ValueError, match=r"must be owner/name.*make publish REPOSITORY=owner/name"):
+        publish.parse_address(text)
+
+
+# A whole copy of the repository, by command
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    for name in TEXTS:
+        (tmp_path / "notebooks" / name).write_text(without(name), encoding="utf-8", newline="\n")
+    plain = publish.stamp_readme(README, "")
+    (tmp_path / "README.md").write_text(plain, encoding="utf-8", newline="\n")
+    monkeypatch.setattr(publish, "ROOT", tmp_path)
+    return tmp_path
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
+
+
+def test_one_command_stamps_all_and_one_takes_it_back(copy, capsys):
+    plain = content(copy)
+    assert publish.main(["ada/lab"]) == 0
+    stamped = content(copy)
+    assert len(stamped) == len(PATHS) + 1
+    assert not [name for name in plain if stamped[name] == plain[name]]
+    assert {publish.address_of(stamped[name].decode()) for name in TEXTS} == {"ada/lab"}
+    assert publish.main(["--remove"]) == 0
+    assert content(copy) == plain
+    assert "install from ada/lab" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], [""], ["ada"], ["ada/lab", "--branch", "a b"]])
+def test_a_bad_command_says_what_is_needed_and_writes_nothing(copy, arguments, capsys):
+    plain = content(copy)
+    assert publish.main(arguments) == 2
+    assert re.search("must be owner/name|a branch is letters", capsys.readouterr().err)
+    assert content(copy) == plain
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("REPOSITORY = ", "ADDRESS = ", "must be the install cell"),
+        ('"# 10 ·', '"10 ·', "must begin with its title"),
+        ('\n "nbformat"', '\n  "nbformat"', "not saved as nbformat saves it"),
+    ],
+)
+def test_one_notebook_that_cannot_be_stamped_stops_all(copy, old, new, said, capsys):
+    last = copy / "notebooks" / PATHS[-1].name
+    last.write_text(without(last.name).replace(old, new), encoding="utf-8", newline="\n")
+    before = content(copy)
+    assert publish.main(["ada/lab"]) == 2
+    assert re.search(f"{last.name}.*{said}|{said}", capsys.readouterr().err)
+    assert content(copy) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no make")
+def test_make_publish_says_what_it_needs():
+    asked = subprocess.run(
+        ["make", "publish", "REPOSITORY="], cwd=ROOT, capture_output=True, text=True
+    )
+    assert asked.returncode != 0
+    assert "make publish REPOSITORY=owner/name" in asked.stderr
+
+
+# The install cell
+
+
+class Shell:
+    """Stands for IPython: notes what would be installed, and says whether it came."""
+
+    def __init__(self, monkeypatch, arrives=True, colab=True):
+        self.lines, self.arrives, self.names = [], arrives, {}
+        self.names["get_ipython"] = lambda: SimpleNamespace(run_line_magic=self.magic)
+        monkeypatch.setattr(importlib.util, "find_spec", self.find)
+        if colab:
+            monkeypatch.setitem(sys.modules, "google.colab", object())
+        else:
+            monkeypatch.delitem(sys.modules, "google.colab", raising=False)
+
+    def find(self, name):
+        assert name == "causal_lab"
+        return object() if self.lines and self.arrives else None
+
+    def magic(self, name, line):
+        self.lines.append(f"{name} {line}".format(**self.names))
+
+    def run(self, cell):
+        exec(TransformerManager().transform_cell(cell), self.names)
+        return self.lines
+
+
+def test_where_the_package_is_installed_the_cell_does_nothing():
+    for address in ("", "ada/lab"):  # without get_ipython: %pip would be a NameError
+        exec(TransformerManager().transform_cell(install_cell(address)), {})
+
+
+@pytest.mark.parametrize(
+    ("pasted", "fetched"),
+    [
+        ("ada/lab", "git+https://github.com/ada/lab"),
+        (" ada/lab/ ", "git+https://github.com/ada/lab"),
+        ("https://github.com/ada/lab.git", "git+https://github.com/ada/lab.git"),
+        ("https://git.example/ada/lab/", "git+https://git.example/ada/lab"),
+        ("file:///home/ada/lab", "git+file:///home/ada/lab"),
+    ],
+)
+def test_what_a_learner_pastes_is_installed_and_nothing_else(pasted, fetched, monkeypatch):
+    cell = install_cell().replace('REPOSITORY = ""', f'REPOSITORY = "{pasted}"')
+    assert Shell(monkeypatch).run(cell) == [f"pip install --quiet --no-deps {fetched}"]
+
+
+@pytest.mark.parametrize("pasted", ["", "   ", "/"])
+def test_without_an_address_the_cell_says_what_to_do(pasted, monkeypatch):
+    shell = Shell(monkeypatch)
+    with pytest.raises(ModuleNotFoundError, match="paste the address of your copy above"):
+        shell.run(install_cell().replace('REPOSITORY = ""', f'REPOSITORY = "{pasted}"'))
+    assert shell.lines == []
+
+
+def test_outside_colab_the_cell_installs_nothing_and_names_make_lab(monkeypatch):
+    shell = Shell(monkeypatch, colab=False)
+    with pytest.raises(ModuleNotFoundError, match="Elsewhere: make lab"):
+        shell.run(install_cell("ada/lab"))
+    assert shell.lines == []
+
+
+def test_when_pip_fails_the_cell_does_not_go_on(monkeypatch):
+    shell = Shell(monkeypatch, arrives=False)
+    with pytest.raises(ModuleNotFoundError, match=r"pip did not install git\+https"):
+        shell.run(install_cell("ada/lab"))
+
+
+def test_in_colab_the_cell_folds_into_a_form():
+    title, *rest = install_cell().splitlines()
+    assert re.fullmatch(r'# @title .+ \{ display-mode: "form" \}', title)
+    assert 'REPOSITORY = ""  # @param {type:"string"}' in rest
