@@ -1,5 +1,6 @@
 # make lab    a learner's start: installs into .venv and opens JupyterLab
-# make test   everything CI checks: lint, doctests, unit tests, every notebook cell, a browser, Colab's shape
+# make test   everything CI checks: lint, unit tests, every notebook cell, browser, Colab's shape, site
+# make docs   the site, in build/site
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,13 +19,13 @@ VALIDATE_FLAGS ?=
 export OMP_NUM_THREADS ?= 1
 PARALLEL := -n 2 --dist loadgroup
 
-.PHONY: lab test lint unit notebooks-test browser colab notebooks format bench picture publish \
-	unpublish validate screenshots clean
+.PHONY: lab test lint unit notebooks-test browser colab site notebooks format bench picture publish \
+	unpublish validate screenshots docs clean
 
 lab: $(INSTALLED)
 	$(RUN) -m jupyterlab $(LAB_FLAGS) notebooks/00_start_here.ipynb
 
-test: lint unit notebooks-test browser colab
+test: lint unit site notebooks-test browser colab
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff check .
@@ -32,10 +33,13 @@ lint: $(INSTALLED)
 
 unit: $(INSTALLED)
 	$(RUN) -m pytest $(PARALLEL) --doctest-modules -m "not colab" --ignore=tests/browser \
-		causal_lab tests tools/publish.py
+		--ignore=tests/site causal_lab tests tools/publish.py
 
 notebooks-test: $(INSTALLED)
 	$(RUN) -m pytest -n 2 --dist loadscope --nbval --nbval-cell-timeout=120 --nbval-sanitize-with=tests/nbval_sanitize.cfg notebooks
+
+site: $(INSTALLED)
+	$(RUN) -m pytest tests/site
 
 browser: $(INSTALLED)
 	$(RUN) -m pytest $(PARALLEL) tests/browser
@@ -70,6 +74,9 @@ publish:
 
 unpublish:
 	@$(PYTHON) tools/publish.py --remove
+
+docs: $(INSTALLED)
+	$(RUN) tools/build_site.py build/site
 
 clean:
 	rm -rf $(VENV) build

@@ -230,7 +230,7 @@ class KVCache:
         """Where the keys stand that :meth:`append` gives back in the pass that was planned.
 
         Integer, shape (1 or batch, key), counted over the real tokens as
-        :attr:`Plan.positions` are; what the mask hides has some number or other.
+        ``Plan.positions`` are; what the mask hides has some number or other.
         """
         if self._planned is None:
             raise ValueError("no pass is planned; call plan(current_len) first")

@@ -447,7 +447,7 @@ class Transformer(nn.Module):
         capacity : int, optional
             Tokens that each may have; as many as the model can read if not given.
         window : int, optional
-            Remember only so many tokens, the newest included, in a :class:`SlidingKVCache`.
+            Remember only so many tokens, the newest included, in a ``SlidingKVCache``.
         sinks : int, default 0
             With a window: how many of the first tokens are remembered for ever.
 
@@ -821,7 +821,7 @@ class BERT(Transformer):
         Parameters
         ----------
         hidden : Tensor, shape (batch, length, d_model)
-            From :meth:`hidden_states`.
+            From :meth:`Transformer.hidden_states`.
 
         Returns
         -------

@@ -295,7 +295,9 @@ WANTED = [
         *PROJECT["dependencies"],
         *PROJECT["optional-dependencies"]["lab"],
         *PROJECT["optional-dependencies"]["test"],
+        *PROJECT["optional-dependencies"]["docs"],
     )
+    if not line.startswith("causal-lab[")  # an extra of ours that takes in another one
 ]
 
 

@@ -99,7 +99,7 @@ class TokenFutures(Futures):
 
     @property
     def patterns(self) -> dict:
-        """By name, futures besides the other values: all of one id, a special one if there are."""
+        """Futures besides the other values, by name; all of one id, a special one if there are."""
         if self.special_ids:
             return {"special ids": self._all_special}
         return {"one id repeated": self._all_one}
@@ -206,7 +206,7 @@ class FloatFutures(Futures):
 
     @property
     def patterns(self) -> dict:
-        """Futures besides the other values: very large ones."""
+        """Futures besides the other values, by name; very large ones."""
         return {"large values": self.large_values}
 
     def other_values(

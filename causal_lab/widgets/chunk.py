@@ -40,7 +40,7 @@ class ChunkState:
 
     @property
     def current_len(self) -> int:
-        """How many tokens are new: the rows that are computed."""
+        """How many tokens are new, which is how many rows are computed."""
         return len(self.lower_right)
 
     @property

@@ -93,7 +93,7 @@ class Explorer:
         Returns
         -------
         object
-            Becomes :attr:`state`.
+            Becomes ``state``.
         """
         raise NotImplementedError
 

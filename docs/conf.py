@@ -1,0 +1,97 @@
+"""How the site is built. tools/build_site.py lays out its source; start it with ``make docs``."""
+
+import re
+
+from docutils import nodes
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.util import logging
+
+import causal_lab
+
+project = "Causal Lab"
+author = "the authors of Causal Lab"
+copyright = author
+version = release = causal_lab.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",  # numpydoc's own extension takes ten seconds longer
+    "sphinx_copybutton",
+]
+root_doc = "index"
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
+nitpicky = True
+
+# The saved outputs are shown; they were made, and are checked, by `make notebooks` and `make test`.
+nb_execution_mode = "off"
+nb_merge_streams = True
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 3
+myst_links_external_new_tab = False
+
+autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False
+autodoc_typehints = "none"  # the docstrings say it, with shapes
+# Types are prose here ("Tensor, bool, shape (query, key)"), not names to look up.
+napoleon_google_docstring = False
+napoleon_use_param = False
+napoleon_use_rtype = False
+napoleon_custom_sections = [("Attributes", "params_style")]
+# Names of other projects: their pages cannot be looked up where there is no network.
+nitpick_ignore_regex = [("py:.*", r"(torch|numpy|matplotlib|ipywidgets|PIL|collections)\..*")]
+
+html_theme = "furo"
+html_title = "Causal Lab"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_math_renderer = "mathml"
+copybutton_exclude = ".linenos, .gp, .go"
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+logger = logging.getLogger(__name__)
+
+
+def setup(app):
+    """Write formulas as MathML: browsers draw it by themselves, without a script or a network."""
+    app.connect("autodoc-skip-member", skip_what_is_not_ours)
+    app.add_html_math_renderer("mathml", (inline_formula, None), (displayed_formula, None))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def skip_what_is_not_ours(app, kind, name, member, skip, options):
+    """Leave out what matplotlib writes into a class of ours, in its own markup."""
+    home = getattr(member, "__module__", None) or "causal_lab"
+    return skip or not home.startswith("causal_lab")
+
+
+def inline_formula(writer, node):
+    """Write a formula that stands in a line of text."""
+    write_formula(writer, node, as_block=False)
+
+
+def displayed_formula(writer, node):
+    """Write a formula that has a line of its own, in a box that scrolls if it is too wide."""
+    writer.body.append('<div class="formula">')
+    write_formula(writer, node, as_block=True)
+    writer.body.append("</div>")
+
+
+def write_formula(writer, node, as_block):
+    """Write one formula, or warn about what cannot be written: warnings end the build."""
+    try:
+        writer.body.append(tex2mathml(as_docutils_reads(node.astext()), as_block=as_block))
+    except MathError as error:
+        logger.warning("formula %r: %s", node.astext(), error, location=node)
+    raise nodes.SkipNode
+
+
+def as_docutils_reads(formula):
+    """Write out what TeX takes for granted: an argument without braces is a single digit."""
+    formula = re.sub(r"(\\[dt]?frac)\s*(\d)\s*(\w)", r"\1{\2}{\3}", formula)
+    formula = re.sub(r"([\^_]|\\sqrt)\s*(\d)(?=\d)", r"\1{\2}", formula)
+    return re.sub(r"\\dots\b|…", r"\\ldots ", formula)

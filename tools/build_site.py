@@ -1,0 +1,152 @@
+"""Build the site: the notebooks with their saved pictures, the pages of docs/, and the API.
+
+Usage: python tools/build_site.py [build/site]
+
+The source of the site is laid out under build/site-source as the repository is, so that the links
+of every page lead where they lead on GitHub. Changed on the way are only
+- notebooks: an explorer says that it moves in Jupyter, the install cell is folded,
+- links such as [04 “Why √d”](../notebooks/04_causal_attention.ipynb), which lead to that heading,
+- docs/index.md, which becomes the first page, and docs/api.md, which gets one page per module.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from myst_parser.slugs import github_slugify
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("docs/**/*.md", "benchmarks/README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+FILES = ("docs/**/*.png", "docs/**/*.json", "benchmarks/images/*.png", "LICENSE")
+NAMED_CELL = re.compile(r"(\[\d\d “([^]]+)”\]\([^)#\s]+\.ipynb)\)")
+EXPLORER = re.compile(r"<\w+Explorer( [^>]*)?>")
+SLIDERS = "This picture has sliders in Jupyter"
+
+
+def main() -> int:
+    """Lay out the source, then let Sphinx build it; any warning is an error."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("site", type=Path, nargs="?", default=ROOT / "build" / "site")
+    parser.add_argument("--root", type=Path, default=ROOT, help="a copy of the repository")
+    arguments = parser.parse_args()
+    source = arguments.site.with_name(f"{arguments.site.name}-source")
+    lay_out(arguments.root, source)
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "sphinx", "-b", "html", "-c", arguments.root / "docs"),
+            *("-E", "-W", "--keep-going", "-n", "-q"),
+            *("-j", "2" if sys.platform == "linux" else "1"),  # elsewhere a fork is not safe
+            *("-d", source / ".doctrees", source, arguments.site),
+        ],
+        check=False,
+    ).returncode
+
+
+def lay_out(root: Path, source: Path) -> None:
+    """Write the source of the site, and take away what a former build left there."""
+    written = {}
+    for pattern in PAGES:
+        for path in root.glob(pattern):
+            name = path.relative_to(root).as_posix()
+            text = with_anchors(path.read_text(encoding="utf-8"))
+            written["index.md" if name == "docs/index.md" else name] = text.encode()
+    for path in root.glob("notebooks/*.ipynb"):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        text = json.dumps(for_the_site(notebook), ensure_ascii=False)
+        written[path.relative_to(root).as_posix()] = text.encode()
+    for pattern in FILES:
+        for path in root.glob(pattern):
+            written[path.relative_to(root).as_posix()] = path.read_bytes()
+    written |= {name: text.encode() for name, text in api_pages(root).items()}
+    for path in source.rglob("*"):
+        name = path.relative_to(source).as_posix()
+        if path.is_file() and name not in written and not name.startswith(".doctrees/"):
+            path.unlink()
+    for name, content in written.items():
+        path = source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def with_anchors(text: str) -> str:
+    """Lead links that name a cell to its heading."""
+    return NAMED_CELL.sub(lambda found: f"{found[1]}#{github_slugify(found[2])})", text)
+
+
+# --- notebooks
+
+
+def for_the_site(notebook: dict) -> dict:
+    """Change a notebook as little as a page needs."""
+    heading, install = "", True
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = with_anchors("".join(cell["source"]))
+            heading = re.findall(r"^#+ (.+)$", "\n" + cell["source"], re.M)[-1:] or [heading]
+            heading = heading[0]
+            continue
+        if cell["cell_type"] != "code":
+            continue
+        settings = cell["metadata"].setdefault("mystnb", {})
+        if install:
+            cell["metadata"].setdefault("tags", []).append("hide-input")
+            settings["code_prompt_show"] = "The install cell, for Colab"
+            settings["code_prompt_hide"] = "The install cell, for Colab"
+            install = False
+        settings["image"] = {"alt": f"Picture under the heading “{heading}”"}
+        cell["outputs"] = [shown for output in cell["outputs"] for shown in with_line(output)]
+    return notebook
+
+
+def with_line(output: dict) -> list[dict]:
+    """Say under an explorer's picture that it stands still here only."""
+    text = "".join(output.get("data", {}).get("text/plain", []))
+    if not EXPLORER.fullmatch(text):
+        return [output]
+    line = f'<p class="has-sliders">{SLIDERS}</p>'
+    return [
+        output,
+        {"output_type": "display_data", "metadata": {}, "data": {"text/html": [line]}},
+    ]
+
+
+# --- the API
+
+
+def api_pages(root: Path) -> dict[str, str]:
+    """Write one page per room of the house, from its docstrings, and a page that lists them."""
+    package = root / "causal_lab"
+    rows = re.findall(
+        r"^(-?\d)\s+``(\w+)``\s+(.+)$", (package / "__init__.py").read_text(encoding="utf-8"), re.M
+    )
+    pages = {}
+    listed = ["| floor | module | what it answers |", "|---|---|---|"]
+    for floor, module, question in rows:
+        listed.append(f"| {floor} | [`{module}`](api/{module}.md) | {question} |")
+        names = [f"causal_lab.{module}"]
+        names += [
+            f"causal_lab.{module}.{path.stem}"
+            for path in sorted((package / module).glob("*.py"))
+            if path.stem != "__init__"
+        ]
+        pages[f"docs/api/{module}.md"] = api_page(module, names)
+    listed += ["", "```{toctree}", ":hidden:", "", *(f"api/{row[1]}" for row in rows), "```", ""]
+    begin = (root / "docs" / "api.md").read_text(encoding="utf-8")
+    return pages | {"docs/api.md": begin + "\n" + "\n".join(listed)}
+
+
+def api_page(module: str, names: list[str]) -> str:
+    """Write the page of one module, or of a package and its modules."""
+    lines = [f"# causal_lab.{module}"]
+    for name in names:
+        if len(names) > 1 and name != names[0]:
+            lines += ["", f"## {name.rsplit('.', 1)[1]}"]
+        lines += ["", "```{eval-rst}", f".. automodule:: {name}", "   :members:", "```"]
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
