@@ -56,6 +56,7 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(RUN) benchmarks/slider_latency.py
+	$(RUN) benchmarks/browser_latency.py
 	$(RUN) benchmarks/causality_cost.py
 	$(RUN) benchmarks/decoding.py
 

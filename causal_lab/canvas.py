@@ -39,6 +39,7 @@ BROKEN = NAN  # one colour for what went wrong; FUTURE frames what should not be
 _TITLE, _CAPTION, _COLOUR_BAR = 30, 26, 84
 _LEFT = 96
 _BELOW_NUMBERS, _BELOW_WORDS = 46, 92
+_NUMBER = 26  # what a number of two digits and the gap behind it take
 _LABEL_LENGTH = 11
 _GRID_UNTIL = 32  # more tokens than this, and grid lines would hide the cells
 _NAMES, _BEHIND, _ABOVE, _BETWEEN = 200, 104, 24, 44  # of a SizePanel: room beside and above, pitch
@@ -253,7 +254,7 @@ class HeatPanel:
     colour_bar : bool, default True
         Whether the scale of the weights stands beside it.
     words : bool, default True
-        Whether there is room for words below, not only for numbers.
+        Whether there is room for words below, not only for numbers and single letters.
     names : (str, str, str), optional
         What the rows, the columns and the colours are; queries, keys and weights if not given.
 
@@ -271,7 +272,7 @@ class HeatPanel:
         words: bool = True,
         names: tuple[str, str, str] = ("query (looks)", "key (is looked at)", "weight"),
     ):
-        self.side, self.names = side, names
+        self.side, self.words, self.names = side, words, names
         self.width = _LEFT + side + (_COLOUR_BAR if colour_bar else 12)
         self.height = side + (_BELOW_WORDS if words else _BELOW_NUMBERS)
         self.background = np.full((self.height, self.width), WHITE, dtype=np.uint8)
@@ -360,7 +361,8 @@ class HeatPanel:
             area[:, self.edges(shape[1])[1:-1]] = WHITE
         target[: self.side, _LEFT : _LEFT + self.side] = area
         self._label(target, shape, cells)
-        _name_axis(target, self.names[1], _LEFT + self.side // 2, self.side, cells.labels)
+        words = self.words and cells.labels is not None
+        _name_axis(target, self.names[1], _LEFT + self.side // 2, self.side, words)
 
     def _inner_frame(self, shape: tuple[int, int]) -> np.ndarray | None:
         """Mark the pixels within three of their cell's border, for cells that have room."""
@@ -378,11 +380,12 @@ class HeatPanel:
     def _label(self, target: np.ndarray, shape: tuple[int, int], cells: Cells) -> None:
         row_edges, column_edges = self.edges(shape[0]), self.edges(shape[1])
         first = shape[1] - shape[0]  # the queries are the last positions
-        for key in tick_positions(shape[1], cells.labels):
+        ticks = tick_positions(shape[1], cells.labels, room=self.side // _NUMBER)
+        for key in ticks:
             text = _label_of(key, cells.labels)
             x = _LEFT + (column_edges[key] + column_edges[key + 1]) // 2
             _write(target, text, x, self.side + 6, align="top", turned=cells.labels is not None)
-        for position in tick_positions(shape[1], cells.labels):
+        for position in ticks:
             if position < first:
                 continue
             y = (row_edges[position - first] + row_edges[position - first + 1]) // 2
@@ -492,13 +495,13 @@ class BarPanel:
             elif height > 0:
                 top = self._y_of(min(float(height), 1.0))
                 target[top : self.bar_height, start:end] = FUTURE if future else PAST
-        for index in tick_positions(length, bars.labels):
+        for index in tick_positions(length, bars.labels, room=self.bar_width // _NUMBER):
             x = sum(spans[index]) // 2
             turned = bars.labels is not None
             text = _label_of(index, bars.labels)
             _write(target, text, x, self.bar_height + 6, align="top", turned=turned)
         middle = _LEFT + self.bar_width // 2
-        _name_axis(target, "position", middle, self.bar_height, bars.labels)
+        _name_axis(target, "position", middle, self.bar_height, bars.labels is not None)
 
 
 class CurvePanel:
@@ -642,10 +645,10 @@ class CurvePanel:
             self._draw(pen, row, colour)
         area[:] = np.asarray(image)
         length = points.shape[1]
-        for index in tick_positions(length):
+        for index in tick_positions(length, room=self.curve_width // _NUMBER):
             x = _LEFT + int(points[0, index, 0])
             _write(target, str(curves.first + index), x, self.curve_height + 6, align="top")
-        _name_axis(target, self.axis, _LEFT + self.curve_width // 2, self.curve_height, None)
+        _name_axis(target, self.axis, _LEFT + self.curve_width // 2, self.curve_height, False)
 
     def _draw(self, pen: ImageDraw.ImageDraw, row: np.ndarray, colour: int) -> None:
         for start, end in itertools.pairwise(row):
@@ -865,11 +868,9 @@ class Canvas:
         return picture
 
 
-def _name_axis(
-    target: np.ndarray, name: str, x: int, bottom: int, labels: Sequence[str] | None
-) -> None:
+def _name_axis(target: np.ndarray, name: str, x: int, bottom: int, words: bool) -> None:
     """Name the horizontal axis: close to numbers, below the longest word."""
-    _write(target, name, x, bottom + (34 if labels is None else _BELOW_WORDS - 10), align="centre")
+    _write(target, name, x, bottom + (_BELOW_WORDS - 10 if words else 34), align="centre")
 
 
 def shortened(label: str) -> str:
@@ -946,7 +947,9 @@ def _write(
     top = y if align == "top" else y - height // 2
     left, top = max(int(left), 0), max(int(top), 0)
     place = target[top : top + height, left : left + width]
-    place[:] = ink[: place.shape[0], : place.shape[1]]
+    ink = ink[: place.shape[0], : place.shape[1]]
+    # The paper around a label must not cover its neighbour, such as the low ␣ of the row above.
+    np.copyto(place, ink, where=ink != WHITE)
 
 
 @lru_cache(maxsize=2048)

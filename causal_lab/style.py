@@ -81,7 +81,7 @@ def printable(label: str) -> str:
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in label)
 
 
-def tick_positions(length: int, labels: Sequence[str] | None = None) -> range:
+def tick_positions(length: int, labels: Sequence[str] | None = None, *, room: int = 16) -> range:
     """Choose which positions get a label, at most 16 numbers or 32 words.
 
     Parameters
@@ -90,6 +90,8 @@ def tick_positions(length: int, labels: Sequence[str] | None = None) -> range:
         Number of positions.
     labels : sequence of str, optional
         Words; numbers if not given.
+    room : int, default 16
+        How many numbers can stand beside each other.
 
     Returns
     -------
@@ -101,5 +103,5 @@ def tick_positions(length: int, labels: Sequence[str] | None = None) -> range:
     >>> list(tick_positions(64))[:3]
     [0, 4, 8]
     """
-    room = 16 if labels is None else 32
+    room = min(max(room, 1), 16) if labels is None else 32
     return range(0, length, next(step for step in (*_STEPS, length) if length <= room * step))

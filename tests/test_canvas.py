@@ -45,6 +45,7 @@ from causal_lab.style import (
     PAST_COLOUR,
     WEIGHT_TICKS,
     colour_of_weight,
+    tick_positions,
 )
 
 LENGTHS = [1, 7, 64, 512]
@@ -346,6 +347,35 @@ def test_labels_of_queries_and_keys_are_written_and_differ():
         assert not np.array_equal(numbers[place], panel.background[place])
         assert not np.array_equal(numbers[place], words[place])
         assert not np.array_equal(words[place], others[place])
+
+
+def written_below(panel, T):
+    picture = panel.background.copy()
+    panel.paint(picture, Cells(None, blocked=np.ones((T, T), dtype=bool)))
+    line = picture[panel.side + 8 : panel.side + 18, _LEFT:]
+    return np.flatnonzero((line != WHITE).any(0))
+
+
+@pytest.mark.parametrize("side", [224, 288, 320, 384, 440])
+@pytest.mark.parametrize("T", [8, 12, 16, 24, 32, 64])
+def test_numbers_below_stand_apart(side, T):
+    gaps = np.diff(written_below(HeatPanel(side, colour_bar=False, words=False), T))
+    numbers = (gaps > 5).sum() + 1  # within a number digits are closer
+    assert numbers == len(tick_positions(T, room=side // 26))
+    assert numbers >= min(T, 6) / 2
+
+
+def test_a_label_does_not_cover_the_one_above_it():
+    def column(labels):
+        panel = HeatPanel(26, colour_bar=False)
+        picture = panel.background.copy()
+        panel.paint(picture, Cells(None, blocked=np.ones((2, 2), dtype=bool), labels=labels))
+        return picture[:, : _LEFT - 6]
+
+    # The ink of both is what each would leave alone.
+    np.testing.assert_array_equal(
+        column(["␣", "c"]), np.minimum(column(["␣", ""]), column(["", "c"]))
+    )
 
 
 def test_behind_a_cache_the_labels_of_the_queries_are_those_of_the_last_positions():

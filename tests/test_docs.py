@@ -10,6 +10,7 @@ import pytest
 
 import causal_lab
 from causal_lab.exercises import frame
+from tools.browser import screenshots
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -131,3 +132,11 @@ def test_the_map_leads_to_every_notebook():
     text = (ROOT / "docs" / "paper-map.md").read_text(encoding="utf-8")
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         assert f"(../notebooks/{notebook.name})" in text
+
+
+def test_the_page_of_explorers_shows_those_of_the_notebooks():
+    notebooks = sorted(ROOT.glob("notebooks/*.ipynb"))
+    assert all(screenshots.explorers(path) for path in notebooks)
+    assert screenshots.PAGE.read_text(encoding="utf-8") == screenshots.page(notebooks)
+    wanted = {one.picture for path in notebooks for one in screenshots.explorers(path)}
+    assert {path.name for path in screenshots.PICTURES.glob("*")} == wanted

@@ -217,7 +217,7 @@ CONTROLS = {
     "collapse": ("depth", "T", "attention", "path"),
     "position": ("scheme", "T", "query", "start"),
     "receptive": ("T", "layers", "pattern", "window", "dilation"),
-    "composer": ("first", "first_size", "operator", "T", "second", "second_size", "layers"),
+    "composer": ("first", "first_size", "second", "second_size", "operator", "T", "layers"),
     "soft_mask": ("T", "depth", "slope", "mask", "scores"),
     "span": ("T", "span", "ramp", "shown"),
 }
@@ -1133,6 +1133,13 @@ def check(name: str, explorer: Explorer) -> None:
 
 
 # Moving
+
+
+def test_letters_need_less_room_below_than_words():
+    def height(symbols):
+        return new_writing(symbols=symbols).picture.shape[0]
+
+    assert height(SYMBOLS) == height(None) < height([f"word{symbol}" for symbol in SYMBOLS])
 
 
 @EVERY_EXPLORER

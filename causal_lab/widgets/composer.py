@@ -151,10 +151,10 @@ class ComposerExplorer(Explorer):
         controls = {
             "first": choice("A", names, "window of n"),
             "first_size": slider("n of A", 5, 1, MAX_SIZE),
-            "operator": choice("combine", list(OPERATORS)),
-            "T": slider("T, number of tokens", T, 1, MAX_TOKENS),
             "second": choice("B", names, "documents of n"),
             "second_size": slider("n of B", 4, 1, MAX_SIZE),
+            "operator": choice("combine", list(OPERATORS)),
+            "T": slider("T, number of tokens", T, 1, MAX_TOKENS),
             "layers": slider("layers", 2, 1, MAX_LAYERS),
         }
         panels = [HeatPanel(224, colour_bar=False, words=False) for _ in range(3)]

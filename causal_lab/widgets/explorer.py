@@ -68,7 +68,9 @@ class Explorer:
         self.view = widgets.VBox(
             [
                 widgets.Box(
-                    list(self.controls.values()), layout=widgets.Layout(flex_flow="row wrap")
+                    list(self.controls.values()),
+                    # Two beside each other at most, so that pairs stay pairs on a wide screen.
+                    layout=widgets.Layout(flex_flow="row wrap", max_width="820px"),
                 ),
                 self.image,
                 self.error,

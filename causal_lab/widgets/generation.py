@@ -159,7 +159,9 @@ class GenerationExplorer(Explorer):
             "head": slider("head", 0, 0, max(heads - 1, 1)),
             "computed": choice("computed now", [CACHED, UNCACHED]),
         }
-        super().__init__(controls, Canvas([HeatPanel(440, names=_AXES)]))
+        vocabulary = range(model.token_embedding.num_embeddings)
+        words = any(len(self.symbol(number)) > 2 for number in vocabulary)
+        super().__init__(controls, Canvas([HeatPanel(440, words=words, names=_AXES)]))
 
     @property
     def written(self) -> int:

@@ -213,17 +213,46 @@ def test_the_sanitiser_hides_nothing_but_the_report():
                 assert before == after
 
 
-def test_nbval_notices_a_single_changed_digit(tmp_path):
-    notebook = json.loads(PATHS[0].read_text(encoding="utf-8"))
-    wanted = "cheater  16 of 16 right"
-    text = json.dumps(notebook)
-    assert text.count(wanted) == 1
-    tampered = tmp_path / "tampered.ipynb"
-    tampered.write_text(text.replace(wanted, "cheater  15 of 16 right"), encoding="utf-8")
+def nbval(notebook, folder):
+    """Run strict nbval on a notebook that was tampered with."""
+    tampered = folder / "tampered.ipynb"
+    tampered.write_text(json.dumps(notebook), encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "--nbval", "-p", "no:cacheprovider", "-q"]
     sanitise = f"--nbval-sanitize-with={ROOT / 'tests' / 'nbval_sanitize.cfg'}"
-    run = subprocess.run(
-        [*command, sanitise, str(tampered)], capture_output=True, text=True, cwd=tmp_path
+    return subprocess.run(
+        [*command, sanitise, str(tampered)], capture_output=True, text=True, cwd=folder
     )
+
+
+def first_notebook():
+    return json.loads(PATHS[0].read_text(encoding="utf-8"))
+
+
+def test_nbval_notices_a_single_changed_digit(tmp_path):
+    text = json.dumps(first_notebook())
+    wanted = "cheater  16 of 16 right"
+    assert text.count(wanted) == 1
+    run = nbval(json.loads(text.replace(wanted, "cheater  15 of 16 right")), tmp_path)
     assert run.returncode == 1, run.stdout + run.stderr
     assert "1 failed" in run.stdout
+
+
+def test_nbval_notices_a_stripped_output(tmp_path):
+    notebook = first_notebook()
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    printing = [cell for cell in code if "cheater" in saved_text(cell)]
+    printing[0]["outputs"] = []
+    run = nbval(notebook, tmp_path)
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert "1 failed" in run.stdout
+
+
+def test_what_nbval_does_not_notice_is_noticed_here(tmp_path):
+    """A cell without its count is run, and whatever it prints is fine for nbval."""
+    notebook = first_notebook()
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            cell |= {"outputs": [], "execution_count": None}
+    assert nbval(notebook, tmp_path).returncode == 0
+    with pytest.raises(AssertionError):
+        test_every_code_cell_was_run_in_order_from_a_fresh_kernel(tmp_path / "tampered.ipynb")

@@ -17,6 +17,8 @@
   // A change can be seen when another source is there, is loaded and has had a frame to be drawn.
   const glance = cell => pictures(cell).map(p => p.tagName === 'IMG'
     ? (p.complete && p.naturalWidth ? p.currentSrc || p.src : 'loading') : p.tagName);
+  // A slider over names has no class of a widget's own, only that of its row.
+  const widget = element => element.closest('.widget-inline-hbox') || element.closest('.jupyter-widgets');
   const CONTROLS = '[role=slider], select, input:not([type=hidden]), textarea, button';
 
   const heard = [];
@@ -27,7 +29,7 @@
         if (!output(cell)) return;
         for (const element of output(cell).querySelectorAll(CONTROLS)) {
           if (!shown(element) || !element.closest('.jupyter-widgets')) continue;
-          const box = element.closest('.jupyter-widgets');
+          const box = widget(element);
           element.dataset.labControl = found.length;
           found.push({
             cell,
@@ -48,7 +50,7 @@
     value(control) {
       const element = this.of(control);
       if (element.value !== undefined) return element.value;
-      const readout = element.closest('.jupyter-widgets').querySelector('.widget-readout');
+      const readout = widget(element).querySelector('.widget-readout');
       return readout ? readout.innerText : element.getAttribute('aria-valuetext');
     },
     atEnd(control) {

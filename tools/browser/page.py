@@ -115,10 +115,10 @@ class NotebookPage:
             self.page.wait_for_timeout(20)
         return bool(there)
 
-    def wait_until_idle(self, seconds: float) -> None:
-        """Wait until the kernel has had nothing to do for a quarter of a second."""
+    def wait_until_idle(self, seconds: float, quiet_for: float = 0.25) -> None:
+        """Wait until the kernel has had nothing to do for a while."""
         end, quiet = time.monotonic() + seconds, None
-        while quiet is None or time.monotonic() - quiet < 0.25:
+        while quiet is None or time.monotonic() - quiet < quiet_for:
             if time.monotonic() > end:
                 raise TimeoutError(f"the kernel was not idle after {seconds} seconds")
             status = self.ask("lab.kernel().status")
@@ -133,7 +133,7 @@ class NotebookPage:
 
     def shows(self, cell: int) -> list[str]:
         """Give a digest of every picture under a cell, once all of them stand still."""
-        self.wait_until_idle(30)
+        self.wait_until_idle(30, 0.12)
         before = None
         while (now := self.ask("lab.shows(a)", cell)) != before:
             before = now
@@ -193,3 +193,7 @@ class NotebookPage:
         """Take a picture of a cell's output."""
         area = self.page.locator(".jp-Cell").nth(cell).locator(".jp-Cell-outputArea")
         return area.screenshot(path=path, animations="disabled")
+
+    def explorer(self, cell: int):
+        """Find the first explorer of a cell in the page: its controls and its picture."""
+        return self.page.locator(".jp-Cell").nth(cell).locator(".widget-vbox").first
