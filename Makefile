@@ -17,7 +17,6 @@ VALIDATE_FLAGS ?=
 
 # Two busy threads on a busy machine can be ten times slower than one.
 export OMP_NUM_THREADS ?= 1
-PARALLEL := -n 2 --dist loadgroup
 
 .PHONY: lab test lint unit notebooks-test browser colab site notebooks format bench picture publish \
 	unpublish validate screenshots docs clean
@@ -32,7 +31,7 @@ lint: $(INSTALLED)
 	$(RUN) -m ruff format --check .
 
 unit: $(INSTALLED)
-	$(RUN) -m pytest $(PARALLEL) --doctest-modules -m "not colab" --ignore=tests/browser \
+	$(RUN) -m pytest -n 2 --doctest-modules -m "not colab" --ignore=tests/browser \
 		--ignore=tests/site causal_lab tests tools/publish.py
 
 notebooks-test: $(INSTALLED)
@@ -42,10 +41,10 @@ site: $(INSTALLED)
 	$(RUN) -m pytest tests/site
 
 browser: $(INSTALLED)
-	$(RUN) -m pytest $(PARALLEL) tests/browser
+	$(RUN) -m pytest -n 2 --maxschedchunk=1 tests/browser
 
 colab: $(INSTALLED)
-	$(RUN) -m pytest $(PARALLEL) -m colab tests/colab
+	$(RUN) -m pytest -n 2 --maxschedchunk=1 -m colab tests/colab
 
 notebooks: $(INSTALLED)
 	$(RUN) tools/execute_notebooks.py notebooks/*.ipynb

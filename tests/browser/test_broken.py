@@ -1,7 +1,6 @@
 """A notebook in which everything is wrong once: each fault is told, and of its own cell."""
 
 import nbformat
-import pytest
 
 from tools.browser.examine import examine
 
@@ -77,18 +76,6 @@ widgets.VBox([slider, output])""",
 PLACE = {name: index for index, name in enumerate(CELLS, start=1)}
 
 
-@pytest.fixture(scope="module")
-def seen(tmp_path_factory, browser, lab):
-    cells = [nbformat.v4.new_code_cell(source) for source in [SETUP, *CELLS.values()]]
-    path = tmp_path_factory.mktemp("broken") / "broken.ipynb"
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
-    return examine(path, browser, lab)
-
-
-pytestmark = pytest.mark.xdist_group("broken")
-
-
 def named(complaints):
     """Which cells are complained of."""
     words = [line.replace(":", " ").split() for line in complaints]
@@ -96,34 +83,27 @@ def named(complaints):
     return {name for name in CELLS if PLACE[name] in numbers}
 
 
-def test_an_unwired_slider(seen):
+def test_each_fault_is_told(tmp_path, browser, lab):
+    """One test, since a second one on another worker would examine all of it again."""
+    cells = [nbformat.v4.new_code_cell(source) for source in [SETUP, *CELLS.values()]]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    path = tmp_path / "broken.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+    seen = examine(path, browser, lab)
+    # A slider that moves no picture.
     assert named(seen.unmoved) == {"unwired", "greyed out", "behind"}
-
-
-def test_a_picture_that_is_not_a_function_of_the_value(seen):
+    # A picture that is not a function of the value.
     assert named(seen.not_back) == {"noisy", "behind", "stacked"}
-
-
-def test_the_last_place_of_a_fast_pull(seen):
+    # The last place of a fast pull.
     assert {"lazy", "behind"} <= named(seen.late) <= {"lazy", "behind", "noisy", "stacked"}
-
-
-def test_a_stacked_picture(seen):
+    # One picture below the other.
     assert named(seen.stacked) == {"stacked"}
-
-
-def test_what_keeps_people_out(seen):
+    # What keeps people out.
     assert named(seen.access) >= {"nameless", "speechless"}
     assert "good" not in named(seen.access)
-
-
-def test_an_error_in_a_callback(seen):
+    # Errors: in a callback, in a cell, in the console.
     assert any("ZeroDivisionError: in a callback" in line for line in seen.callbacks)
-
-
-def test_an_error_in_a_cell(seen):
     assert seen.cells == ["ZeroDivisionError: division by zero"]
-
-
-def test_an_error_in_the_console(seen):
     assert seen.console == ["the widget is not well"]
+    kinds = {"cells", "console", "callbacks", "unmoved", "not_back", "late", "stacked", "access"}
+    assert set(seen.complaints) == kinds

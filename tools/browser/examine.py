@@ -1,7 +1,6 @@
 """Do to a notebook what learners do, and write down what went wrong."""
 
 import shutil
-import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +18,7 @@ PHONE, DESK = {"width": 400, "height": 900}, {"width": 1300, "height": 1000}
 
 @dataclass
 class Examination:
-    """What was seen in one notebook; every list should be empty but ``controls``."""
+    """What was seen in one notebook: the controls, and what is wrong with cells and controls."""
 
     controls: list[str] = field(default_factory=list)
     cells: list[str] = field(default_factory=list)
@@ -34,9 +33,19 @@ class Examination:
     screenshots: dict[str, bytes] = field(default_factory=dict)
 
     @property
-    def median_ms(self) -> float:
-        """The median time from key to picture."""
-        return statistics.median(self.milliseconds)
+    def complaints(self) -> dict[str, list[str]]:
+        """All that is wrong, by kind; nothing if all is well."""
+        kinds = (
+            "cells",
+            "console",
+            "callbacks",
+            "unmoved",
+            "not_back",
+            "late",
+            "stacked",
+            "access",
+        )
+        return {kind: getattr(self, kind) for kind in kinds if getattr(self, kind)}
 
 
 def examine(path: Path, browser: Browser, lab: Lab) -> Examination:
