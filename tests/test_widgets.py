@@ -1140,6 +1140,8 @@ def test_letters_need_less_room_below_than_words():
         return new_writing(symbols=symbols).picture.shape[0]
 
     assert height(SYMBOLS) == height(None) < height([f"word{symbol}" for symbol in SYMBOLS])
+    special = ["<pad>", *list(SYMBOLS)[1:]]
+    assert height(special) == height(SYMBOLS)
 
 
 @EVERY_EXPLORER

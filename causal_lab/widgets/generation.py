@@ -1,5 +1,6 @@
 """Watch a model write: which rows of attention a step computes, and which are there already."""
 
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -159,8 +160,9 @@ class GenerationExplorer(Explorer):
             "head": slider("head", 0, 0, max(heads - 1, 1)),
             "computed": choice("computed now", [CACHED, UNCACHED]),
         }
-        vocabulary = range(model.token_embedding.num_embeddings)
-        words = any(len(self.symbol(number)) > 2 for number in vocabulary)
+        # Room below for what most tokens need: letters beside a few special ones stay letters.
+        lengths = [len(self.symbol(n)) for n in range(model.token_embedding.num_embeddings)]
+        words = statistics.median(lengths) > 2
         super().__init__(controls, Canvas([HeatPanel(440, words=words, names=_AXES)]))
 
     @property

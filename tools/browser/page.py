@@ -152,7 +152,7 @@ class NotebookPage:
         """Find it in the page."""
         return self.page.locator(f'[data-lab-control="{control.index}"]')
 
-    def press(self, control: Control, keys: Iterable[str], seconds: float = 3) -> float | None:
+    def press(self, control: Control, keys: Iterable[str], seconds: float = 8) -> float | None:
         """Press keys; give the milliseconds until another picture is seen, None if none is."""
         self.handle(control).focus()
         self.ask("lab.watch(a)", control.cell)

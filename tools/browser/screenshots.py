@@ -84,7 +84,7 @@ def cropped(png: bytes) -> Image.Image:
     ink = ImageChops.difference(picture, Image.new("RGB", picture.size, "white")).getbbox()
     left, top, right, bottom = ink
     box = (max(left - 8, 0), max(top - 8, 0), right + 8, bottom + 8)
-    return picture.crop(box).quantize(128)
+    return picture.crop(box).quantize(256)
 
 
 def main() -> None:
