@@ -45,8 +45,8 @@ def parse_address(text: str) -> str:
 
     Examples
     --------
-    >>> parse_address(" https://github.com/ada/causal-lab.git/ ")
-    'ada/causal-lab'
+    >>> parse_address(" https://github.com/owner/name.git/ ")
+    'owner/name'
     """
     address = text.strip().rstrip("/").removesuffix(".git")
     short = address.removeprefix(GITHUB)
@@ -83,8 +83,8 @@ def badge(address: str, name: str, branch: str = "main") -> str:
 
     Examples
     --------
-    >>> badge("ada/lab", "00_start_here.ipynb").partition("github")[2]
-    '/ada/lab/blob/main/notebooks/00_start_here.ipynb)'
+    >>> badge("owner/lab", "00_start_here.ipynb").partition("github")[2]
+    '/owner/lab/blob/main/notebooks/00_start_here.ipynb)'
     """
     if not address or "://" in address:
         return ""

@@ -60,7 +60,7 @@ def test_the_readme_has_the_badges_of_the_notebooks():
 
 
 @each_notebook
-@pytest.mark.parametrize("address", ["ada/lab", "https://git.example/ada/lab"])
+@pytest.mark.parametrize("address", ["owner/lab", "https://git.example/owner/lab"])
 def test_there_and_back_is_where_it_was(name, address):
     plain = without(name)
     stamped = publish.stamp_notebook(plain, name, address)
@@ -68,21 +68,21 @@ def test_there_and_back_is_where_it_was(name, address):
     assert publish.address_of(stamped) == address
     assert publish.stamp_notebook(stamped, name, address) == stamped
     assert publish.stamp_notebook(stamped, name, "") == plain
-    other = publish.stamp_notebook(stamped, name, "grace/copy", "spring")
-    assert other == publish.stamp_notebook(plain, name, "grace/copy", "spring")
+    other = publish.stamp_notebook(stamped, name, "other/copy", "spring")
+    assert other == publish.stamp_notebook(plain, name, "other/copy", "spring")
 
 
 @each_notebook
 def test_a_stamp_changes_two_cells_and_nothing_else_in_the_file(name):
-    plain, stamped = without(name), publish.stamp_notebook(without(name), name, "ada/lab")
+    plain, stamped = without(name), publish.stamp_notebook(without(name), name, "owner/lab")
     old, new = plain.splitlines(), stamped.splitlines()
     gone = [line for line in old if line not in new]
     come = [line for line in new if line not in old]
     assert [line.strip() for line in gone] == [
         r'"REPOSITORY = \"\"  # @param {type:\"string\"}\n",'
     ]
-    badge = f'"{publish.badge("ada/lab", name)}\\n",'
-    field = r'"REPOSITORY = \"ada/lab\"  # @param {type:\"string\"}\n",'
+    badge = f'"{publish.badge("owner/lab", name)}\\n",'
+    field = r'"REPOSITORY = \"owner/lab\"  # @param {type:\"string\"}\n",'
     assert [line.strip() for line in come] == [badge, field]
     assert len(new) == len(old) + 2  # the badge and an empty line
     nbformat.validate(nbformat.reads(stamped, as_version=4))
@@ -91,29 +91,31 @@ def test_a_stamp_changes_two_cells_and_nothing_else_in_the_file(name):
 
 @each_notebook
 def test_the_badge_stands_under_the_title_and_opens_this_notebook(name):
-    first = sources(publish.stamp_notebook(without(name), name, "ada/lab", "spring"), "markdown")[0]
+    first = sources(publish.stamp_notebook(without(name), name, "owner/lab", "spring"), "markdown")[
+        0
+    ]
     title, empty, badge, below, *_ = first.split("\n")
     assert title.startswith(f"# {name[:2]} · ")
     assert (empty, below) == ("", "")
-    opened = f"https://colab.research.google.com/github/ada/lab/blob/spring/notebooks/{name}"
+    opened = f"https://colab.research.google.com/github/owner/lab/blob/spring/notebooks/{name}"
     assert badge == (
         f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({opened})"
     )
 
 
 def test_colab_cannot_open_what_is_not_on_github():
-    assert publish.badge("https://git.example/ada/lab", "x.ipynb") == ""
+    assert publish.badge("https://git.example/owner/lab", "x.ipynb") == ""
     assert publish.badge("", "x.ipynb") == ""
 
 
 def test_the_readme_gets_a_badge_in_every_row_and_loses_it_again():
     plain = publish.stamp_readme(README, "")
-    stamped = publish.stamp_readme(plain, "ada/lab")
+    stamped = publish.stamp_readme(plain, "owner/lab")
     rows = [line for line in stamped.splitlines() if "colab-badge.svg" in line]
     assert len(rows) == len(PATHS)
     for row, name in zip(rows, TEXTS, strict=True):
-        assert f"](notebooks/{name}) {publish.badge('ada/lab', name)} | " in row
-    assert publish.stamp_readme(stamped, "grace/copy").count("ada/lab") == 0
+        assert f"](notebooks/{name}) {publish.badge('owner/lab', name)} | " in row
+    assert publish.stamp_readme(stamped, "other/copy").count("owner/lab") == 0
     assert publish.stamp_readme(stamped, "") == plain
 
 
@@ -123,14 +125,14 @@ def test_the_readme_gets_a_badge_in_every_row_and_loses_it_again():
 @pytest.mark.parametrize(
     ("text", "address"),
     [
-        ("ada/lab", "ada/lab"),
-        ("  ada/lab/ ", "ada/lab"),
-        ("ada/lab.git", "ada/lab"),
+        ("owner/lab", "owner/lab"),
+        ("  owner/lab/ ", "owner/lab"),
+        ("owner/lab.git", "owner/lab"),
         ("ada-l/causal_lab.2", "ada-l/causal_lab.2"),
-        ("https://github.com/ada/lab", "ada/lab"),
-        ("https://github.com/ada/lab.git/", "ada/lab"),
-        ("https://git.example/ada/lab.git/", "https://git.example/ada/lab.git"),
-        ("file:///home/ada/lab", "file:///home/ada/lab"),
+        ("https://github.com/owner/lab", "owner/lab"),
+        ("https://github.com/owner/lab.git/", "owner/lab"),
+        ("https://git.example/owner/lab.git/", "https://git.example/owner/lab.git"),
+        ("file:///home/owner/lab", "file:///home/owner/lab"),
     ],
 )
 def test_an_address_is_brought_into_one_form(text, address):
@@ -147,17 +149,17 @@ def test_an_address_is_brought_into_one_form(text, address):
         "ada/",
         "/lab",
         "ada/..",
-        "ada/lab/tree/main",
-        "https://github.com/ada",
-        "https://github.com/ada/lab/tree/main",
-        "http://git.example/ada/lab",
-        "https://ada:secret@git.example/ada/lab",
-        "git@github.com:ada/lab.git",
-        'ada/lab"; print("',
-        "ada/lab{x}",
+        "owner/lab/tree/main",
+        "https://github.com/owner",
+        "https://github.com/owner/lab/tree/main",
+        "http://git.example/owner/lab",
+        "https://ada:secret@git.example/owner/lab",
+        "git@github.com:owner/lab.git",
+        'owner/lab"; print("',
+        "owner/lab{x}",
         "https://git.example/a b",
         "https://git.example/$HOME",
-        "ada/lab\nada/lab",
+        "owner/lab\nada/lab",
     ],
 )
 def test_what_is_no_address_is_refused_with_an_example(text):
@@ -185,17 +187,17 @@ def content(folder):
 
 def test_one_command_stamps_all_and_one_takes_it_back(copy, capsys):
     plain = content(copy)
-    assert publish.main(["ada/lab"]) == 0
+    assert publish.main(["owner/lab"]) == 0
     stamped = content(copy)
     assert len(stamped) == len(PATHS) + 1
     assert not [name for name in plain if stamped[name] == plain[name]]
-    assert {publish.address_of(stamped[name].decode()) for name in TEXTS} == {"ada/lab"}
+    assert {publish.address_of(stamped[name].decode()) for name in TEXTS} == {"owner/lab"}
     assert publish.main(["--remove"]) == 0
     assert content(copy) == plain
-    assert "install from ada/lab" in capsys.readouterr().out
+    assert "install from owner/lab" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], [""], ["ada"], ["ada/lab", "--branch", "a b"]])
+@pytest.mark.parametrize("arguments", [[], [""], ["ada"], ["owner/lab", "--branch", "a b"]])
 def test_a_bad_command_says_what_is_needed_and_writes_nothing(copy, arguments, capsys):
     plain = content(copy)
     assert publish.main(arguments) == 2
@@ -215,7 +217,7 @@ def test_one_notebook_that_cannot_be_stamped_stops_all(copy, old, new, said, cap
     last = copy / "notebooks" / PATHS[-1].name
     last.write_text(without(last.name).replace(old, new), encoding="utf-8", newline="\n")
     before = content(copy)
-    assert publish.main(["ada/lab"]) == 2
+    assert publish.main(["owner/lab"]) == 2
     assert re.search(f"{last.name}.*{said}|{said}", capsys.readouterr().err)
     assert content(copy) == before
 
@@ -257,18 +259,18 @@ class Shell:
 
 
 def test_where_the_package_is_installed_the_cell_does_nothing():
-    for address in ("", "ada/lab"):  # without get_ipython: %pip would be a NameError
+    for address in ("", "owner/lab"):  # without get_ipython: %pip would be a NameError
         exec(TransformerManager().transform_cell(install_cell(address)), {})
 
 
 @pytest.mark.parametrize(
     ("pasted", "fetched"),
     [
-        ("ada/lab", "git+https://github.com/ada/lab"),
-        (" ada/lab/ ", "git+https://github.com/ada/lab"),
-        ("https://github.com/ada/lab.git", "git+https://github.com/ada/lab.git"),
-        ("https://git.example/ada/lab/", "git+https://git.example/ada/lab"),
-        ("file:///home/ada/lab", "git+file:///home/ada/lab"),
+        ("owner/lab", "git+https://github.com/owner/lab"),
+        (" owner/lab/ ", "git+https://github.com/owner/lab"),
+        ("https://github.com/owner/lab.git", "git+https://github.com/owner/lab.git"),
+        ("https://git.example/owner/lab/", "git+https://git.example/owner/lab"),
+        ("file:///home/owner/lab", "git+file:///home/owner/lab"),
     ],
 )
 def test_what_a_learner_pastes_is_installed_and_nothing_else(pasted, fetched, monkeypatch):
@@ -287,14 +289,14 @@ def test_without_an_address_the_cell_says_what_to_do(pasted, monkeypatch):
 def test_outside_colab_the_cell_installs_nothing_and_names_make_lab(monkeypatch):
     shell = Shell(monkeypatch, colab=False)
     with pytest.raises(ModuleNotFoundError, match="Elsewhere: make lab"):
-        shell.run(install_cell("ada/lab"))
+        shell.run(install_cell("owner/lab"))
     assert shell.lines == []
 
 
 def test_when_pip_fails_the_cell_does_not_go_on(monkeypatch):
     shell = Shell(monkeypatch, arrives=False)
     with pytest.raises(ModuleNotFoundError, match=r"pip did not install git\+https"):
-        shell.run(install_cell("ada/lab"))
+        shell.run(install_cell("owner/lab"))
 
 
 def test_in_colab_the_cell_folds_into_a_form():
