@@ -6,8 +6,6 @@ of every notebook of the series. The results go to ``results/browser_latency.jso
 tables of ``README.md``. It needs a Chromium on PATH and takes about ten minutes.
 """
 
-import argparse
-import json
 import statistics
 import sys
 from datetime import date
@@ -16,16 +14,15 @@ from pathlib import Path
 
 import nbformat
 from playwright.sync_api import Browser, sync_playwright
-from slider_latency import LENGTHS, README, RESULTS, WARM_UP, fill_in, table, versions
+from slider_latency import LENGTHS, RESULTS, WARM_UP, command, table, versions
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # for the tools, which are no package to install
 
-from tools.browser.examine import examine  # noqa: E402
+from tools.browser.examine import DESK, examine  # noqa: E402
 from tools.browser.page import Control, NotebookPage, open_browser  # noqa: E402
 from tools.browser.server import Lab, running_lab  # noqa: E402
 
-SAVED = RESULTS.with_name("browser_latency.json")
 RIVALS = {
     "explorer": "e = bench.HeatExplorer(); e.controls['T'].value = {T}; e",
     "interact": "bench.widgets.interact(\n    bench.draw_with_pyplot,"
@@ -45,7 +42,7 @@ def write_notebook(path: Path, T: int) -> None:
 def compare(browser: Browser, lab: Lab, T: int, pairs: int) -> dict:
     """Move both rivals' sliders in turn, each going first every other time."""
     write_notebook(lab.root / "rivals.ipynb", T)
-    context = browser.new_context(viewport={"width": 1300, "height": 1000})
+    context = browser.new_context(viewport=DESK)
     try:
         notebook = NotebookPage(context.new_page(), lab)
         notebook.open("rivals.ipynb")
@@ -133,20 +130,5 @@ def report(results: dict) -> dict[str, str]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=40, help="moves of each rival per row")
-    parser.add_argument("--dry", action="store_true", help="print, but write no file")
-    arguments = parser.parse_args()
-    if arguments.pairs < 2:
-        parser.error("--pairs must be at least 2")
-    results = measure(arguments.pairs)
-    places = report(results)
-    print("\n\n".join(places.values()))
-    if not arguments.dry:
-        README.write_text(fill_in(README.read_text("utf-8"), places), "utf-8")
-        SAVED.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__.splitlines()[0], measure, report, RESULTS.with_name("browser_latency.json"))

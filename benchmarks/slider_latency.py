@@ -402,8 +402,14 @@ def fill_in(text: str, places: dict[str, str]) -> str:
     return text
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def command(
+    description: str,
+    measure: Callable[[int], dict],
+    report: Callable[[dict], dict[str, str]],
+    path: Path,
+) -> None:
+    """Read the command line; measure, print, and write the tables and the results."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--pairs", type=int, default=40, help="moves of each rival per row")
     parser.add_argument("--dry", action="store_true", help="print, but write no file")
     arguments = parser.parse_args()
@@ -414,9 +420,9 @@ def main() -> None:
     print("\n\n".join(places.values()))
     if not arguments.dry:
         README.write_text(fill_in(README.read_text("utf-8"), places), "utf-8")
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    command(__doc__.splitlines()[0], measure, report, RESULTS)

@@ -91,9 +91,8 @@ def test_a_stamp_changes_two_cells_and_nothing_else_in_the_file(name):
 
 @each_notebook
 def test_the_badge_stands_under_the_title_and_opens_this_notebook(name):
-    first = sources(publish.stamp_notebook(without(name), name, "owner/lab", "spring"), "markdown")[
-        0
-    ]
+    stamped = publish.stamp_notebook(without(name), name, "owner/lab", "spring")
+    first = sources(stamped, "markdown")[0]
     title, empty, badge, below, *_ = first.split("\n")
     assert title.startswith(f"# {name[:2]} · ")
     assert (empty, below) == ("", "")

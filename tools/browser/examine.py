@@ -13,7 +13,7 @@ from tools.browser.server import Lab
 # A menu opens with the space bar: JupyterLab takes the arrows of a closed one for its own.
 FORWARD = {"slider": ["ArrowRight"], "select": ["Space", "ArrowDown", "Enter"]}
 BACK = {"slider": ["ArrowLeft"], "select": ["Space", "ArrowUp", "Enter"]}
-PHONE, DESK = {"width": 400, "height": 900}, {"width": 1300, "height": 1000}
+DESK = {"width": 1300, "height": 1000}
 
 
 @dataclass

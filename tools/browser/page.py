@@ -189,10 +189,10 @@ class NotebookPage:
         }
         return self.page.screenshot(clip=around, animations="disabled", caret="hide")
 
-    def screenshot(self, cell: int, path: Path | None = None) -> bytes:
+    def screenshot(self, cell: int) -> bytes:
         """Take a picture of a cell's output."""
         area = self.page.locator(".jp-Cell").nth(cell).locator(".jp-Cell-outputArea")
-        return area.screenshot(path=path, animations="disabled")
+        return area.screenshot(animations="disabled")
 
     def explorer(self, cell: int):
         """Find the first explorer of a cell in the page: its controls and its picture."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import Image, ImageChops
 from playwright.sync_api import sync_playwright
 
+from tools.browser.examine import DESK
 from tools.browser.page import NotebookPage, open_browser
 from tools.browser.server import running_lab
 
@@ -19,7 +20,6 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "explorers.md"
 PICTURES = ROOT / "docs" / "images" / "explorers"
 EXPLORER = re.compile(r"<(\w+Explorer)\b")
-DESK = {"width": 1300, "height": 1000}
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Shown:
     @property
     def picture(self) -> str:
         """Name its picture."""
-        return f"{self.notebook[:2]}-{self.cell}-{self.kind}.png"
+        return f"{self.notebook[:2]}-{self.kind}.png"
 
 
 def explorers(path: Path) -> list[Shown]:
-    """List the explorers that a notebook shows, as its saved outputs tell."""
+    """List the explorers that a notebook shows, each kind once, as its saved outputs tell."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     titles = re.findall(r"^#+ (.+)$", "\n".join(source(cell) for cell in cells), re.M)
     found, heading = [], titles[0]
@@ -48,7 +48,7 @@ def explorers(path: Path) -> list[Shown]:
             heading = (re.findall(r"^#+ (.+)$", source(cell), re.M) or [heading])[-1]
         for output in cell.get("outputs", []):
             kind = EXPLORER.match("".join(output.get("data", {}).get("text/plain", "")))
-            if kind:
+            if kind and kind[1] not in {one.kind for one in found}:
                 found.append(Shown(path.stem, titles[0], index, kind[1], heading))
     return found
 
