@@ -493,8 +493,9 @@ def _dress(
     title: str | None,
     grid_colour: str = "white",
 ) -> None:
-    _label_axis(ax.xaxis, shape[1], tokens)
-    _label_axis(ax.yaxis, shape[0], tokens, first=shape[1] - shape[0])
+    room = _room_for_numbers(ax, shape)
+    _label_axis(ax.xaxis, shape[1], tokens, room=room)
+    _label_axis(ax.yaxis, shape[0], tokens, first=shape[1] - shape[0], room=room)
     ax.set_xlabel("key (is looked at)")
     ax.set_ylabel("query (looks)")
     ax.set_title(title or "")
@@ -505,14 +506,25 @@ def _dress(
     ax.tick_params(which="both", length=0)
 
 
-def _label_axis(axis, length: int, tokens: Sequence[str] | None, first: int = 0) -> None:
+def _room_for_numbers(ax: Axes, shape: tuple[int, int]) -> int:
+    """Say how many column numbers fit side by side under square cells."""
+    rows, columns = shape
+    pixels = min(ax.bbox.width, ax.bbox.height * columns / rows)
+    size = ax.xaxis.get_ticklabels()[0].get_fontsize() * ax.figure.dpi / 72
+    # A digit is 0.64 of the font's size wide.
+    return int(pixels / (size * (0.64 * len(str(columns - 1)) + 0.5)))
+
+
+def _label_axis(
+    axis, length: int, tokens: Sequence[str] | None, first: int = 0, room: int = 16
+) -> None:
     """Label with words or numbers; behind a cache the queries begin at position ``first``."""
     first = max(first, 0)
     if tokens is not None and len(tokens) < first + length:
         raise ValueError(
             f"tokens must hold {first + length} labels, one per key, got {len(tokens)}"
         )
-    ticks = tick_positions(length, tokens)
+    ticks = tick_positions(length, tokens, room=room)
     if tokens is None:
         labels = [str(first + tick) for tick in ticks]
     else:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -438,7 +439,25 @@ def test_a_single_token_and_more_queries_than_keys_are_drawn(plot):
 @EVERY_MATRIX
 def test_many_positions_get_few_labels(plot):
     ax = plot((64, 64)).axes[0]
-    assert tick_labels(ax.xaxis) == {position: str(position) for position in range(0, 64, 4)}
+    labels = tick_labels(ax.xaxis)
+    assert labels == {position: str(position) for position in range(0, 64, 8)}
+    assert tick_labels(ax.yaxis) == labels
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "panels"), [(4, 3.8, 1), (9, 3.8, 2), (8, 3.2, 2), (11, 3, 4)]
+)
+@pytest.mark.parametrize("T", [6, 10, 12, 14, 16, 20, 32, 64])
+def test_numbers_below_do_not_touch(width, height, panels, T):
+    figure = new_figure(width, height)
+    for ax in figure.subplots(1, panels, squeeze=False)[0]:
+        plot_mask(generate_causal_mask(T), ax=ax)
+    draw(figure)
+    for ax in figure.axes:
+        boxes = [label.get_window_extent() for label in ax.xaxis.get_ticklabels()]
+        assert len(boxes) >= 3
+        for left, right in pairwise(boxes):
+            assert right.x0 - left.x1 >= 2
 
 
 EVERYTHING = {
