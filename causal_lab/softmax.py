@@ -47,7 +47,8 @@ def naive_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) ->
     >>> naive_softmax(torch.tensor([0.0, 100.0])).tolist()
     [0.0, nan]
     """
-    exponentials = torch.exp(_heated(scores, dim, temperature))
+    _check_arguments(scores, dim, temperature)
+    exponentials = torch.exp(scores / temperature)
     return exponentials / exponentials.sum(dim, keepdim=True)
 
 
@@ -84,8 +85,10 @@ def stable_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) -
     >>> stable_softmax(torch.tensor([1000.0, 1000.0])).tolist()
     [0.5, 0.5]
     """
-    heated = _heated(scores, dim, temperature)
-    exponentials = torch.exp(heated - heated.amax(dim, keepdim=True))
+    _check_arguments(scores, dim, temperature)
+    # First the shift, then the division, which no temperature can make too large any more.
+    shifted = scores - scores.amax(dim, keepdim=True)
+    exponentials = torch.exp(shifted / temperature)
     return exponentials / exponentials.sum(dim, keepdim=True)
 
 
@@ -132,7 +135,8 @@ def masked_softmax(
     >>> masked_softmax(scores, torch.tensor([[False, True], [True, True]])).tolist()
     [[1.0, 0.0], [0.0, 0.0]]
     """
-    heated = _widened(_heated(scores, dim, temperature))
+    _check_arguments(scores, dim, temperature)
+    heated = _widened(scores) / temperature
     if blocked is not None:
         heated = heated.masked_fill(check_blocked(blocked, scores), float("-inf"))
     # A finite floor keeps −∞ − (−∞) = NaN out of rows that see nothing.
@@ -185,7 +189,8 @@ def running_max_and_sum(
     >>> largest.tolist(), total.tolist()
     ([0.0, 0.0, 1000.0], [1.0, 2.0, 1.0])
     """
-    heated = _widened(_heated(scores, dim, temperature)).movedim(dim, 0)
+    _check_arguments(scores, dim, temperature)
+    heated = (_widened(scores) / temperature).movedim(dim, 0)
     largest = torch.full_like(heated[0], float("-inf"))
     total = torch.zeros_like(heated[0])
     maxima, sums = [], []
@@ -235,7 +240,7 @@ def online_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) -
     maxima, sums = running_max_and_sum(scores, dim=dim, temperature=temperature)
     largest, total = (x.select(dim, -1).unsqueeze(dim) for x in (maxima, sums))
     anchor = largest.masked_fill(largest == float("-inf"), 0.0)
-    exponentials = torch.exp(_widened(scores / temperature) - anchor)
+    exponentials = torch.exp(_widened(scores) / temperature - anchor)
     return (exponentials / total.masked_fill(total == 0, 1.0)).to(scores.dtype)
 
 
@@ -277,16 +282,17 @@ def entropy(weights: Tensor, *, dim: int = -1) -> Tensor:
 
 
 def _widened(scores: Tensor) -> Tensor:
-    """Compute in float32 where the dtype is too coarse for a sum over many keys."""
+    """Compute in float32 where the dtype is too coarse for a sum over many keys.
+
+    Before any other step: what overflowed in 16 bits is not found again in 32.
+    """
     return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 
 
-def _heated(scores: Tensor, dim: int, temperature: float) -> Tensor:
-    """Check the arguments that all softmaxes share and divide by the temperature."""
+def _check_arguments(scores: Tensor, dim: int, temperature: float) -> None:
     check_axis("scores", check_floating("scores", scores), dim)
     if not isinstance(temperature, int | float) or not 0 < temperature < float("inf"):
         raise ValueError(
             f"temperature must be a positive number, got {temperature!r}; for the limit of 0 "
             "take the argmax"
         )
-    return scores / temperature

@@ -195,6 +195,24 @@ def test_masked_computes_half_precision_in_float32_and_rounds_once(dtype):
     assert torch.equal(masked_softmax(scores, blocked), expected)
 
 
+@pytest.mark.parametrize("softmax", [stable_softmax, masked_softmax, online_softmax])
+def test_a_small_temperature_makes_no_score_of_half_precision_too_large(softmax):
+    scores = torch.tensor([[700.0, 0.0], [3.0, 3.0], [-700.0, 0.0]], dtype=torch.float16)
+    weights = softmax(scores, temperature=0.01)
+    assert weights.tolist() == [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize("softmax", [masked_softmax, online_softmax])
+def test_half_precision_is_widened_before_it_is_divided(softmax, dtype):
+    scores = (3 * randn(20, 20)).to(dtype)
+    expected = softmax(scores.float(), temperature=0.3)
+    assert torch.equal(softmax(scores, temperature=0.3), expected.to(dtype))
+    pairs = [running_max_and_sum(x, temperature=0.3) for x in (scores, scores.float())]
+    for ours, theirs in zip(*pairs, strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_masked_gradients_equal_those_of_torch_on_rows_that_see_something():
     blocked = generate_causal_mask(5)
     ours, theirs = randn(5, 5).requires_grad_(), randn(5, 5).requires_grad_()
