@@ -21,7 +21,7 @@ def receptive_field(blocked: Tensor, layers: int = 1, *, residual: bool = True) 
     blocked : Tensor, bool, shape (…, length, length)
         True where the query may not look.
     layers : int, default 1
-        How many, at least 0.
+        How many, at least 0; without any, each output is its own token.
     residual : bool, default True
         Whether each layer adds its result to what came in, as all Transformers do: then an output
         hangs on its own token even where the mask blocks that.
@@ -50,7 +50,8 @@ def receptive_field(blocked: Tensor, layers: int = 1, *, residual: bool = True) 
     >>> receptive_field(blocked, layers=3)[8].sum()
     tensor(7)
     """
-    return stacked_receptive_field([blocked] * check_size("layers", layers), residual=residual)
+    mask, layers = _square(blocked), check_size("layers", layers, minimum=0)
+    return _reached(mask, [mask] * layers, residual)
 
 
 def stacked_receptive_field(blocked: Sequence[Tensor], *, residual: bool = True) -> Tensor:
@@ -86,17 +87,17 @@ def stacked_receptive_field(blocked: Sequence[Tensor], *, residual: bool = True)
     tensor(8)
     """
     masks = [_square(mask) for mask in blocked]
-    if not masks or len({mask.shape[-1] for mask in masks}) > 1:
+    if not masks:
+        raise ValueError(
+            "give at least one mask: without any, nothing says how many tokens there are; "
+            "receptive_field(blocked, layers=0) is what no layer reaches"
+        )
+    if len({mask.shape[-1] for mask in masks}) > 1:
         raise ValueError(
             "give one mask per layer, all of the same length, got lengths "
             f"{[mask.shape[-1] for mask in masks]}"
         )
-    reached = torch.eye(masks[0].shape[-1], dtype=torch.float32, device=masks[0].device)
-    for mask in masks:
-        # Counted paths grow beyond every number; whether there is one is all that is asked.
-        passed = (~mask).float() @ reached
-        reached = ((passed + reached if residual else passed) > 0).float()
-    return reached > 0
+    return _reached(masks[0], masks, residual)
 
 
 def sparsity(blocked: Tensor) -> float:
@@ -197,3 +198,14 @@ def _square(blocked: Tensor) -> Tensor:
             f"got {tuple(blocked.shape)}"
         )
     return blocked
+
+
+def _reached(like: Tensor, masks: Sequence[Tensor], residual: bool) -> Tensor:
+    """Begin with every token at its own place, shaped like a mask, and follow each layer."""
+    own = torch.eye(like.shape[-1], dtype=torch.float32, device=like.device)
+    reached = own.expand(like.shape)
+    for mask in masks:
+        # Counted paths grow beyond every number; whether there is one is all that is asked.
+        passed = (~mask).float() @ reached
+        reached = ((passed + reached if residual else passed) > 0).float()
+    return reached > 0

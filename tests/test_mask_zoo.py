@@ -339,6 +339,15 @@ def test_layers_come_in_the_order_in_which_they_are_passed():
     assert torch.equal(stacked_receptive_field([far, nothing]), ~far)
 
 
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("shape", [(4, 4), (2, 1, 5, 5)])
+def test_without_a_layer_a_token_reaches_itself_alone(shape, residual):
+    for blocked in (torch.zeros(shape, dtype=torch.bool), torch.ones(shape, dtype=torch.bool)):
+        found = receptive_field(blocked, layers=0, residual=residual)
+        assert found.dtype == torch.bool
+        assert torch.equal(found, torch.eye(shape[-1]).bool().expand(shape))
+
+
 def test_many_paths_do_not_overflow_and_batches_are_kept():
     nothing = torch.zeros(2, 1, 40, 40, dtype=torch.bool)
     assert receptive_field(nothing, 60).all()
@@ -599,7 +608,6 @@ def test_numbers_bring_their_device_whatever_the_default_is():
         ("width", lambda n: generate_quadrant_mask(2, n)),
         ("height", lambda n: generate_row_column_mask(n, 2)),
         ("width", lambda n: generate_row_column_mask(2, n)),
-        ("layers", lambda n: receptive_field(generate_causal_mask(3), n)),
     ],
 )
 def test_sizes_are_whole_and_at_least_one(name, make, size):
@@ -608,11 +616,13 @@ def test_sizes_are_whole_and_at_least_one(name, make, size):
 
 
 @pytest.mark.parametrize("size", [-1, True, 2.0, "2", None])
-def test_a_prefix_and_summaries_may_be_empty_but_not_less(size):
+def test_a_prefix_summaries_and_layers_may_be_none_but_not_less(size):
     with pytest.raises(ValueError, match="prefix_len must be an integer of at least 0"):
         generate_prefix_mask(4, size)
     with pytest.raises(ValueError, match="summaries must be an integer of at least 0"):
         generate_block_sparse_mask(4, 2, summaries=size)
+    with pytest.raises(ValueError, match="layers must be an integer of at least 0"):
+        receptive_field(generate_causal_mask(3), size)
 
 
 @pytest.mark.parametrize("size", [0, -1, True, 2.0, "2"])
@@ -675,11 +685,12 @@ def test_an_empty_mask_has_no_sparsity():
 
 
 def test_layers_need_squares_of_one_size():
-    with pytest.raises(ValueError, match=r"as many queries as keys.*got \(2, 3\)"):
-        receptive_field(torch.zeros(2, 3, dtype=torch.bool))
+    for layers in (0, 1):
+        with pytest.raises(ValueError, match=r"as many queries as keys.*got \(2, 3\)"):
+            receptive_field(torch.zeros(2, 3, dtype=torch.bool), layers)
     with pytest.raises(ValueError, match=r"one mask per layer.*lengths \[2, 3\]"):
         stacked_receptive_field([generate_causal_mask(2), generate_causal_mask(3)])
-    with pytest.raises(ValueError, match=r"one mask per layer.*lengths \[\]"):
+    with pytest.raises(ValueError, match=r"at least one mask: .*receptive_field\(.*layers=0"):
         stacked_receptive_field([])
 
 
