@@ -26,7 +26,7 @@ def bits_per_token(model: GPT, batches: Sequence[Tensor]) -> float:
     Returns
     -------
     float
-        Mean cross-entropy in bits.
+        Mean cross-entropy in bits, however the texts are cut into batches.
 
     Raises
     ------
@@ -40,7 +40,12 @@ def bits_per_token(model: GPT, batches: Sequence[Tensor]) -> float:
     True
     """
     _check_batches(batches)
-    return sum(model.loss(batch).item() for batch in batches) / len(batches) / math.log(2)
+    nats, asked = 0.0, 0
+    for ids in batches:
+        mean = model.loss(ids).item()
+        nats += mean * ids[:, 1:].numel()
+        asked += ids[:, 1:].numel()
+    return nats / asked / math.log(2)
 
 
 @torch.no_grad()
@@ -64,7 +69,7 @@ def bits_when_writing(
     Returns
     -------
     float
-        Mean cross-entropy in bits.
+        Mean cross-entropy in bits, however the texts are cut into batches.
 
     Raises
     ------
@@ -78,13 +83,15 @@ def bits_when_writing(
     0.0
     """
     _check_batches(batches)
-    losses = []
+    nats, asked = 0.0, 0
     for ids in batches:
         for position in positions:
             _check_position(position, ids)
             logits = _guess_next(model, ids[:, :position])
-            losses.append(cross_entropy(logits, ids[:, position].long()).item())
-    return abs(sum(losses) / len(losses) / math.log(2))
+            right = ids[:, position].long()
+            nats += cross_entropy(logits, right, reduction="sum").item()
+            asked += len(ids)
+    return abs(nats / asked / math.log(2))
 
 
 @torch.no_grad()

@@ -81,6 +81,31 @@ def test_bits_when_writing_ask_with_the_past_alone(kind, positions):
     assert found == pytest.approx(sum(wanted) / len(wanted), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda batches: bits_per_token(build(GPT), batches),
+        lambda batches: bits_when_writing(build(GPT), batches, [1, 4]),
+        lambda batches: bits_when_writing(build(BERT), batches, [1, 4]),
+        lambda batches: fill_accuracy(build(BERT), batches, [1, 4]),
+    ],
+)
+def test_it_does_not_matter_how_texts_are_cut_into_batches(measure):
+    ids = texts(10)
+    whole = measure([ids])
+    assert measure([ids[:1], ids[1:]]) == pytest.approx(whole, rel=1e-6)
+    assert measure(list(ids[:, None])) == pytest.approx(whole, rel=1e-6)
+    assert measure([ids[:1]]) != pytest.approx(whole, rel=1e-2)  # the texts differ
+
+
+def test_a_longer_text_counts_for_more_tokens():
+    model, long, short = build(GPT), texts(2), texts(3, length=2, seed=2)
+    one, other = bits_per_token(model, [long]), bits_per_token(model, [short])
+    asked = 2 * (LENGTH - 1)
+    wanted = (one * asked + other * 3) / (asked + 3)
+    assert bits_per_token(model, [long, short]) == pytest.approx(wanted, rel=1e-6)
+
+
 @pytest.mark.parametrize("kind", [GPT, BERT])
 def test_what_stands_at_and_after_a_position_does_not_change_what_is_guessed_there(kind):
     model, position = build(kind), 3
