@@ -148,6 +148,57 @@ def test_a_right_answer_that_changes_its_input_is_not_right():
     assert exercise.cases[0][0].tolist() == [1.0, 1.0]
 
 
+def put(x, key, value):
+    x[key] = value
+
+
+@pytest.mark.parametrize(
+    ("given", "change", "said"),
+    [
+        ([1, 2], lambda x: x.append(3), "changes the list it was given"),
+        ([1, 2], lambda x: x.reverse(), "changes the list it was given"),
+        ([[1], [2]], lambda x: x[1].append(3), "changes the list it was given"),
+        ((1, [2]), lambda x: x[1].clear(), "changes the tuple it was given"),
+        ([torch.ones(2)], lambda x: x[0].zero_(), "changes the list it was given"),
+        ({"a": [1]}, lambda x: x["a"].append(2), "changes the dict it was given"),
+        ({"a": 1}, lambda x: put(x, "b", 2), "changes the dict it was given"),
+        ({1, 2}, lambda x: x.add(3), "changes the set it was given"),
+        ([1.0], lambda x: put(x, 0, float("nan")), "changes the list it was given"),
+        ([1], lambda x: put(x, 0, True), "changes the list it was given"),
+        (torch.ones(2, 1), lambda x: x.squeeze_(), "changes the tensor it was given"),
+        (torch.tensor([1 + 2j]), lambda x: x.conj_physical_(), "changes the tensor it was given"),
+    ],
+)
+def test_whatever_is_changed_in_place_is_noticed(given, change, said):
+    exercise = Exercise("nothing", "easy", 1, lambda x: 0, [(given,)], [])
+
+    def answer(x):
+        change(x)
+        return 0
+
+    verdict = exercise.check(answer)
+    assert verdict.passed is False
+    assert said in verdict.text
+    assert exercise.check(lambda x: 0).passed is True  # the case itself is as it was
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        torch.tensor([float("nan"), 1.0]),
+        torch.tensor([complex(float("nan"), 1.0)]),
+        [float("nan"), torch.tensor(float("nan"))],
+        {"a": (float("nan"), None, "text", b"bytes", {1})},
+        torch.tensor([True]),
+        object(),
+        len,
+    ],
+)
+def test_what_is_left_alone_was_not_changed(given):
+    exercise = Exercise("nothing", "easy", 1, lambda x: 0, [(given,)], [])
+    assert exercise.check(lambda x: 0).passed is True
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
@@ -168,12 +219,38 @@ def test_a_wrong_kind_of_plain_answer_is_said_in_words():
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
-    [(True, 1), (1.0, True), (float("nan"), 0.0), ([1, 2], [1]), (0.5, 0.5001), ("a", "b")],
+    [
+        (True, 1),
+        (1.0, True),
+        (float("nan"), 0.0),
+        ([1, 2], [1]),
+        (0.5, 0.5001),
+        ("a", "b"),
+        (1 + 2j, 1 + 5j),
+        (torch.tensor([1 + 2j]), torch.tensor([1 + 5j])),
+        (torch.tensor([1 + 2j]), torch.tensor([1.0])),
+        ({"a": torch.ones(2)}, {"a": torch.zeros(2)}),
+        ({"a": torch.ones(2)}, {"b": torch.ones(2)}),
+    ],
 )
 def test_values_that_differ_are_told_apart(right, wrong):
     exercise = Exercise("value", "easy", 1, lambda: right, [()], [])
     assert exercise.check(lambda: right).passed is True
     assert exercise.check(lambda: wrong).passed is False
+
+
+@pytest.mark.parametrize(
+    ("right", "near"),
+    [
+        (1 + 2j, 1 + 2.000001j),
+        (torch.tensor([1 + 2j]), torch.tensor([1 + 2.000001j], dtype=torch.complex128)),
+        (torch.tensor([complex("nan")]), torch.tensor([complex("nan")])),
+        ({"a": torch.ones(2)}, {"a": torch.ones(2) + 1e-6}),
+    ],
+)
+def test_rounding_is_not_held_against_the_learner(right, near):
+    exercise = Exercise("value", "easy", 1, lambda: right, [()], [])
+    assert exercise.check(lambda: near).passed is True
 
 
 def test_nan_infinity_and_rounding_are_shown_plainly():

@@ -1,7 +1,7 @@
 """An exercise is data: a reference, small cases, and misconceptions with a sentence each."""
 
+import cmath
 import copy
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -142,11 +142,13 @@ class Exercise:
         wrong = [i for i in range(len(self.cases)) if not _same(outcomes[i], wanted[i])]
         if wrong:
             return self._explain(outcomes, wanted, wrong[0])
-        if any(outcome.changed for outcome in outcomes):
+        changed = next((outcome.changed for outcome in outcomes if outcome.changed), None)
+        if changed:
+            kind, remedy = changed
             return Verdict(
                 False,
-                f"{self.name}: the answers are right, but your function changes the tensor it "
-                "was given. Work on a copy: x.clone().",
+                f"{self.name}: the answers are right, but your function changes the {kind} it "
+                f"was given. Work on a copy: {remedy}.",
             )
         return Verdict(True, f"{self.name}: right on all {len(self.cases)} examples.")
 
@@ -228,7 +230,7 @@ def checker(*exercises: Exercise) -> Callable[[Callable], Verdict]:
 class _Outcome:
     value: Any = None
     error: str = ""
-    changed: bool = False
+    changed: tuple[str, str] | None = None  # what it changed in place, and how to copy that
 
 
 def _try(answer: Callable, case: tuple) -> _Outcome:
@@ -237,12 +239,29 @@ def _try(answer: Callable, case: tuple) -> _Outcome:
         value = answer(*arguments)
     except Exception as error:  # whatever a learner's code raises becomes part of the verdict
         return _Outcome(error=f"{type(error).__name__}: {error}")
-    changed = not all(
-        torch.equal(before, after)
-        for before, after in zip(case, arguments, strict=True)
-        if isinstance(before, Tensor)
-    )
-    return _Outcome(value, changed=changed)
+    for before, after in zip(case, arguments, strict=True):
+        if not _is_unchanged(before, after):
+            kind = "tensor" if isinstance(before, Tensor) else type(before).__name__
+            remedy = "x.clone()" if isinstance(before, Tensor) else "copy.deepcopy(x)"
+            return _Outcome(value, changed=(kind, remedy))
+    return _Outcome(value)
+
+
+def _is_unchanged(before: Any, after: Any) -> bool:
+    """Compare an argument with the copy that the answer got: exactly, and NaN is NaN."""
+    if type(before) is not type(after):
+        return False
+    if isinstance(before, Tensor):
+        if before.shape != after.shape or before.dtype != after.dtype:
+            return False
+        return bool(((before == after) | ((before != before) & (after != after))).all())
+    if isinstance(before, list | tuple):
+        return len(before) == len(after) and all(map(_is_unchanged, before, after))
+    if isinstance(before, dict):
+        return _is_unchanged([*before.items()], [*after.items()])
+    # What compares by identity alone would look changed because it was copied.
+    is_plain = isinstance(before, int | float | complex | str | bytes | set)
+    return not is_plain or before == after or (before != before and after != after)
 
 
 def _same(a: _Outcome, b: _Outcome) -> bool:
@@ -255,17 +274,20 @@ def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         if a.shape != b.shape or _kind(a) != _kind(b):
             return False
+        dtype = torch.complex128 if a.is_complex() else torch.float64
         return torch.allclose(
-            a.double(), b.double(), rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True
+            a.to(dtype), b.to(dtype), rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True
         )
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return False
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
     if _is_number(a) and _is_number(b):
-        return (a != a and b != b) or math.isclose(a, b, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+        return (a != a and b != b) or cmath.isclose(a, b, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
     return type(a) is type(b) and a == b
 
 
@@ -283,7 +305,7 @@ def _difference_in_kind(got: Any, wanted: Any) -> list[str]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float | complex) and not isinstance(value, bool)
 
 
 def _kind(value: Any) -> str:
