@@ -148,7 +148,8 @@ class Vocabulary:
         Parameters
         ----------
         tokens : iterable of str
-            A text cut into words, or a string, which is cut into characters.
+            A text cut into words, or a string, which is cut into characters. ``UNKNOWN`` keeps
+            number 0.
         size : int, optional
             Keep only this many, the unknown one included; all if not given.
 
@@ -168,6 +169,7 @@ class Vocabulary:
         3
         """
         counts = Counter(tokens)
+        del counts[UNKNOWN]  # it has number 0 already, wherever a decoded text holds it
         ranked = sorted(counts, key=lambda token: (-counts[token], token))
         kept = None if size is None else check_size("size", size) - 1
         return cls((UNKNOWN, *ranked[:kept]))

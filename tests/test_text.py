@@ -97,6 +97,13 @@ def test_the_unknown_token_counts_in_the_size_but_is_no_known_token():
     assert len(Vocabulary.from_tokens([])) == 1
 
 
+def test_an_unknown_token_in_the_text_keeps_number_0():
+    vocabulary = Vocabulary.from_tokens([UNKNOWN, "a", UNKNOWN])
+    assert vocabulary.tokens == (UNKNOWN, "a")
+    assert Vocabulary.from_tokens(vocabulary.tokens) == vocabulary
+    assert Vocabulary.from_tokens([UNKNOWN, UNKNOWN, "b", "b", "a"], size=2).tokens[1:] == ("b",)
+
+
 def test_nothing_encodes_and_decodes_to_nothing():
     vocabulary = Vocabulary.from_tokens("ab")
     empty = vocabulary.encode([])
