@@ -50,6 +50,8 @@ class LabFigure(Figure):
         width, height = (self.get_size_inches() * self.dpi).round().astype(int)
         return f"<Figure size {width}x{height} with {len(self.axes)} Axes>"
 
+    __str__ = __repr__  # or print() would show Matplotlib's
+
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
         self.savefig(file, format="png")

@@ -493,7 +493,7 @@ def test_a_figure_says_its_pixels_and_its_axes():
     figure = new_figure(3, 2)
     assert repr(figure) == "<Figure size 300x200 with 0 Axes>"
     figure.subplots(1, 2)
-    assert repr(figure) == "<Figure size 300x200 with 2 Axes>"
+    assert repr(figure) == str(figure) == f"{figure}" == "<Figure size 300x200 with 2 Axes>"
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
