@@ -620,7 +620,7 @@ class CurvePanel:
         Raises
         ------
         ValueError
-            If there is not one row per name.
+            If there is not one row per name, or ``marked`` lies beside the curves.
 
         Examples
         --------
@@ -635,6 +635,12 @@ class CurvePanel:
                 f"values must hold one row per name, {len(self.names)}, got {len(curves.values)}"
             )
         points = self.points(curves)
+        last = curves.first + points.shape[1] - 1
+        if curves.marked is not None and not curves.first <= curves.marked <= last:
+            raise ValueError(
+                f"marked must lie between first={curves.first} and {last}, where the curves end, "
+                f"got {curves.marked}; leave it out to mark nothing"
+            )
         area = target[: self.curve_height, _LEFT : _LEFT + self.curve_width]
         image = Image.fromarray(np.ascontiguousarray(area))
         pen = ImageDraw.Draw(image)

@@ -893,3 +893,10 @@ def test_curves_need_one_row_per_name():
     panel = CurvePanel(["one"], 0, 1)
     with pytest.raises(ValueError, match="one row per name, 1, got 2"):
         panel.paint(panel.background.copy(), Curves(np.zeros((2, 3))))
+
+
+@pytest.mark.parametrize("marked", [-1, 2, 6, 99])
+def test_a_mark_beside_the_curves_is_refused(marked):
+    panel = CurvePanel(["one"], 0, 1)
+    with pytest.raises(ValueError, match=rf"between first=3 and 5.*got {marked}; leave it out"):
+        panel.paint(panel.background.copy(), Curves(np.zeros((1, 3)), first=3, marked=marked))
