@@ -538,6 +538,83 @@ def test_a_square_mask_decides_and_is_cut_on_both_sides(causal):
     assert set(CALLS) == {(length, length) for length in range(1, 8)}
 
 
+def looking(x, blocked, real=None):
+    """Attend without parameters; keep the shapes of the masks."""
+    CALLS.append((tuple(blocked.shape), None if real is None else tuple(real.shape)))
+    if real is not None:
+        blocked = blocked | ~real.bool()[:, None]
+    weights = (x @ x.transpose(1, 2)).masked_fill(blocked, -torch.inf).softmax(-1)
+    return weights.nan_to_num() @ x
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("length", [2, 3, 5])
+def test_a_square_mask_is_cut_on_both_sides_where_batch_equals_length(length, causal):
+    everything = torch.zeros(length, length, dtype=torch.bool)
+    blocked = generate_causal_mask(length) if causal else everything
+    inputs = torch.randn(length, length, 3, generator=torch.Generator().manual_seed(0))
+    report = check_causality(Module(looking), inputs, forward_kwargs={"blocked": blocked})
+    assert report.causal is causal
+    assert report.length_dependent is (not causal)
+    assert "raised" not in str(report)
+    assert {((short, short), None) for short in range(1, length + 1)} <= set(CALLS)
+
+
+def test_a_square_mask_and_one_of_rows_are_told_apart_where_batch_equals_length():
+    inputs = torch.randn(5, 5, 3, generator=torch.Generator().manual_seed(0))
+    masks = {"blocked": generate_causal_mask(5), "real": 1 - torch.eye(5).long()}
+    report = check_causality(Module(looking), inputs, forward_kwargs=masks)
+    assert (report.causal, report.length_dependent) == (True, False)
+    assert {((short, short), (5, short)) for short in range(1, 6)} <= set(CALLS)
+
+
+def test_rows_of_a_mask_stay_whole_where_batch_equals_length():
+    def function(x, attention_mask):
+        CALLS.append(tuple(attention_mask.shape))
+        return (x * attention_mask[..., None]).cumsum(1)
+
+    inputs = torch.randn(5, 5, 3, generator=torch.Generator().manual_seed(0))
+    mask = 1 - torch.eye(5)
+    report = check_causality(Module(function), inputs, forward_kwargs={"attention_mask": mask})
+    assert (report.causal, report.length_dependent) == (True, False)
+    assert set(CALLS) == {(5, short) for short in range(1, 6)}
+
+
+@pytest.mark.parametrize(
+    ("shape", "use"),
+    [
+        ((5,), lambda x, more: x.cumsum(1) * more[:, None, None]),  # a number per row
+        ((5,), lambda x, more: x.cumsum(1) * more[:, None]),  # a number per position
+        ((5, 5, 5), lambda x, more: torch.cat([x, more], dim=-1).cumsum(1)),  # a vector each
+        ((5, 1, 5, 5), lambda x, more: x.cumsum(1) + more[:, 0].tril().sum(2, keepdim=True)),
+    ],
+)
+def test_an_argument_of_any_shape_is_cut_so_that_the_model_can_run(shape, use):
+    generator = torch.Generator().manual_seed(0)
+    inputs, more = (torch.randn(size, generator=generator) for size in ((5, 5, 3), shape))
+    report = check_causality(Module(use), inputs, forward_kwargs={"more": more})
+    assert (report.causal, report.length_dependent) == (True, False)
+
+
+def test_an_output_as_wide_as_the_sequence_is_long_is_not_compared_with_a_shorter_one():
+    report = check_causality(Module(lambda x: (x @ x.transpose(1, 2)).tril()), floats())
+    assert (report.causal, report.length_dependent) == (True, None)
+    assert "its output has another shape there: (2, 6, 6)" in str(report)
+
+
+def test_a_model_that_takes_no_prefix_says_what_it_said_first():
+    def function(x, blocked):
+        if x.shape[1] < 5:
+            raise RuntimeError(f"no prefix, got {tuple(blocked.shape)}")
+        return x.cumsum(1)
+
+    inputs = torch.randn(5, 5, 3, generator=torch.Generator().manual_seed(0))
+    kwargs = {"blocked": generate_causal_mask(5)}
+    report = check_causality(Module(function), inputs, forward_kwargs=kwargs)
+    assert (report.causal, report.length_dependent) == (True, None)
+    assert "no prefix, got (5, 4)" in str(report)
+
+
 def test_a_cache_that_is_written_into_is_fresh_for_every_call():
     class Cache:
         def __init__(self):

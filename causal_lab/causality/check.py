@@ -46,7 +46,8 @@ def check_causality(
     special_ids : iterable of int
         Ids such as padding or end of text, to be tried in the future as well.
     forward_kwargs : dict, optional
-        Further arguments for every call. A tensor that runs along the sequence is cut with it.
+        Further arguments for every call. A tensor that runs along the sequence is cut with it;
+        where batch and length are equal, along the axes with which the model can run.
     output : str, int or callable, optional
         Which part of the model's result to judge: a name, an index, or a function of the result.
         If not given: the result itself, ``logits``, ``last_hidden_state``, or the first part of

@@ -7,7 +7,9 @@ between two runs then comes from the inputs alone.
 
 import contextlib
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from causal_lab.causality.precision import REAL, Everywhere, converted, is_number, matching
 from causal_lab.causality.state import GlobalRandomness, Snapshot
 
+_MOST_READINGS = 8  # of arguments whose shapes leave open what runs along the sequence
 PREFERRED_OUTPUTS = ("logits", "last_hidden_state", "prediction_logits")
 
 
@@ -69,8 +72,10 @@ class Runner:
         self.forward_kwargs = dict(forward_kwargs or {})
         self.output, self.train = output, train
         self.judged = None  # which part of the result, found at the first call
+        self._parts = None  # the shape of one output in the full pass
         self.with_grad = False
         self.dtype = None  # None: the model as it came
+        self._reading = None  # along which axes the arguments were cut when a prefix last ran
         self.forwards, self.tokens, self.backwards = 0, 0, 0
         self.draws_randomness = False
         self.wakes = False
@@ -151,17 +156,50 @@ class Runner:
         [1.0, 1.0]
         """
         with_grad = self.with_grad if with_grad is None else with_grad
+        once = partial(self._run_once, inputs, with_grad, keep_attributes, mode)
+        if inputs.shape[1] == self.length:
+            output = once(self.forward_kwargs)
+            self._parts = output.shape[2:]
+            return output
+        failures = []
+        for reading in self._readings():
+            arguments = zip(self.forward_kwargs.items(), reading, strict=True)
+            kwargs = {name: _cut(value, axes, inputs.shape[1]) for (name, value), axes in arguments}
+            try:
+                output = once(kwargs)
+                if self._parts not in (None, output.shape[2:]):
+                    raise CannotRunError(f"its output has another shape there: {_shape(output)}")
+            except CannotRunError as failure:
+                failures.append(failure)
+            else:
+                self._reading = reading
+                return output
+        raise failures[0]
+
+    def _readings(self) -> list[tuple]:
+        """List along which axes the arguments may run, first what fitted the last prefix.
+
+        Where batch and length are equal, a shape alone does not tell a mask of queries and keys
+        from one of rows and positions: what the model takes decides.
+        """
+        along = [_axes(value, self.batch, self.length) for value in self.forward_kwargs.values()]
+        readings = list(itertools.islice(itertools.product(*along), _MOST_READINGS))
+        return sorted(readings, key=lambda reading: reading != self._reading)
+
+    def _run_once(
+        self,
+        inputs: Tensor,
+        with_grad: bool,
+        keep_attributes: bool,
+        mode: TorchFunctionMode | None,
+        kwargs: dict,
+    ) -> Tensor:
         self._start.restore(attributes=not keep_attributes)
         self._start.restore_generators()
         self._randomness.restore()
         self.forwards += 1
         self.tokens += inputs.shape[1]
-        kwargs = _fresh(self.forward_kwargs, self.dtype)
-        if inputs.shape[1] != self.length:
-            kwargs = {
-                key: _shorten(value, self.batch, self.length, inputs.shape[1])
-                for key, value in kwargs.items()
-            }
+        kwargs = _fresh(kwargs, self.dtype)
         if inputs.is_floating_point() and self.dtype is not None:
             inputs = inputs.to(self.dtype)
         with torch.set_grad_enabled(with_grad), mode or contextlib.nullcontext():
@@ -271,15 +309,28 @@ def _fresh(value: object, dtype: torch.dtype | None = None) -> object:
         return value
 
 
-def _shorten(value: object, batch: int, length: int, short: int) -> object:
-    """Cut an argument that runs along the sequence to the length of a prefix."""
+def _axes(value: object, batch: int, length: int) -> list[tuple[int, ...]]:
+    """List which axes of an argument may run along the sequence, the likeliest first."""
     if not isinstance(value, Tensor) or value.ndim == 0:
-        return value
-    is_square = value.ndim >= 2 and value.shape[-2:] == (length, length)
-    if is_square and (value.ndim > 2 or batch != length):
-        return value[..., :short, :short]
-    axis = 0 if value.ndim == 1 else 1
-    return value.narrow(axis, 0, short) if value.shape[axis] == length else value
+        return [()]
+    if value.ndim == 1:
+        if len(value) != length:
+            return [()]
+        return [(0,), ()] if batch == length else [(0,)]
+    along = [(1,)] if value.shape[1] == length else [()]
+    if value.shape[-2:] != (length, length):
+        return along
+    square = [(-2, -1)]
+    if value.ndim == 2:
+        return along + square if batch == length else square
+    return square + along if value.ndim == 3 else square
+
+
+def _cut(value: object, axes: tuple[int, ...], short: int) -> object:
+    """Cut an argument to the length of a prefix."""
+    for axis in axes:
+        value = value.narrow(axis, 0, short)
+    return value
 
 
 def _choose(result: object, output, batch: int, length: int) -> str | int | Callable | None:
