@@ -108,7 +108,7 @@ def main() -> None:
     place = r"(<!-- begin: causality -->\n).*?(\n<!-- end: causality -->)"
     text = re.sub(place, lambda found: found[1] + table(results) + found[2], text, flags=re.S)
     readme.write_text(text, encoding="utf-8")
-    report = reproducibility_report("cpu", length=LENGTH, width=WIDTH, layers=LAYERS)
+    report = reproducibility_report(device="cpu", length=LENGTH, width=WIDTH, layers=LAYERS)
     saved = {"results": results, "versions": report.versions, "threads": report.threads}
     path = HERE / "results" / "causality_cost.json"
     path.write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -322,7 +322,7 @@ def measure(device: torch.device) -> dict:
     print(results["positions"], flush=True)
     results["whole"] = whole_texts(model, device)
     print(results["whole"], flush=True)
-    report = reproducibility_report(device, **SMALL, prompt=PROMPT, new=NEW, pairs=PAIRS)
+    report = reproducibility_report(device=device, **SMALL, prompt=PROMPT, new=NEW, pairs=PAIRS)
     results["versions"] = {**report.versions, "transformers": transformers.__version__}
     results["machine"] = {"device": report.device, "driver": report.driver}
     results["date"] = time.strftime("%Y-%m-%d")

@@ -132,7 +132,7 @@ def measure(count: int) -> None:
     }.items():
         results[label] = [run(seed) for seed in seeds]
         print(label, json.dumps(summary(results[label]), indent=1), flush=True)
-    report = reproducibility_report("cpu", seeds=list(seeds), length=LENGTH, batch=BATCH)
+    report = reproducibility_report(device="cpu", seeds=list(seeds), length=LENGTH, batch=BATCH)
     saved = {"results": results, "versions": report.versions, "threads": report.threads}
     RESULTS.write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -185,7 +185,7 @@ def measure(count: int) -> None:
     for part, columns in PARTS.items():
         results[part] = {label: [run(seed) for seed in seeds] for label, run in columns.items()}
         print(part, json.dumps(results[part], indent=1), flush=True)
-    report = reproducibility_report("cpu", seeds=list(seeds), steps=STEPS, batch=BATCH)
+    report = reproducibility_report(device="cpu", seeds=list(seeds), steps=STEPS, batch=BATCH)
     saved = {"results": results, "versions": report.versions, "threads": report.threads}
     RESULTS.write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -549,7 +549,7 @@ class CausalAttention(nn.Module):
         """
         _check_tokens("x", x, self.attn.out_proj.weight)
         T = x.shape[1]
-        mask = generate_causal_mask(T, x.device)
+        mask = generate_causal_mask(T, device=x.device)
         out, weights = self.attn(x, x, x, attn_mask=mask)
         return out, weights
 

@@ -357,7 +357,7 @@ class KVCache:
         positions = self._positions(current_len, padding)
         blocked = None
         if current_len > 1:
-            blocked = generate_incremental_mask(self.length, current_len, self.device)
+            blocked = generate_incremental_mask(self.length, current_len, device=self.device)
         if padding is not None and self._padding is None:
             shape = (self.batch, self.capacity)
             self._padding = torch.zeros(shape, dtype=torch.bool, device=self.device)

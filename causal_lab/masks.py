@@ -54,7 +54,7 @@ def algorithm_4_causal_mask(T: int) -> Tensor:
     return M
 
 
-def generate_causal_mask(T: int, device: torch.device | str | None = None) -> Tensor:
+def generate_causal_mask(T: int, *, device: torch.device | str | None = None) -> Tensor:
     """Block every key that comes after its query (B.4).
 
     Parameters
@@ -76,7 +76,8 @@ def generate_causal_mask(T: int, device: torch.device | str | None = None) -> Te
 
     Notes
     -----
-    Source: the paper, B.4 and §4.1.
+    Source: the paper, B.4 and §4.1. The paper hands ``device`` on without its name (B.6); here it
+    is named, as in every function that makes a tensor.
 
     Examples
     --------
@@ -88,7 +89,7 @@ def generate_causal_mask(T: int, device: torch.device | str | None = None) -> Te
 
 
 def generate_causal_logit_mask(
-    T: int, device: torch.device | str | None = None, *, dtype: torch.dtype = torch.float32
+    T: int, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Make the matrix M that is added to the scores: 0 or −∞ (B.5).
 
@@ -121,11 +122,11 @@ def generate_causal_logit_mask(
     >>> generate_causal_logit_mask(2).tolist()
     [[0.0, -inf], [0.0, 0.0]]
     """
-    return to_additive(generate_causal_mask(T, device), dtype)
+    return to_additive(generate_causal_mask(T, device=device), dtype)
 
 
 def generate_incremental_mask(
-    past_len: int, current_len: int, device: torch.device | str | None = None
+    past_len: int, current_len: int, *, device: torch.device | str | None = None
 ) -> Tensor:
     """Block the future for a chunk of new tokens behind a KV cache (B.7).
 
@@ -206,7 +207,7 @@ def generate_sliding_window_mask(
     """
     window = check_size("window", window)
     sinks = check_size("sinks", sinks, minimum=0)
-    blocked = generate_causal_mask(T, device)
+    blocked = generate_causal_mask(T, device=device)
     position = torch.arange(T, device=blocked.device)
     forgotten = (position[:, None] - position >= window) & (position >= sinks)
     return blocked | forgotten
@@ -314,7 +315,7 @@ def generate_prefix_mask(
     [[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
     """
     prefix_len = check_size("prefix_len", prefix_len, minimum=0)
-    blocked = generate_causal_mask(T, device)
+    blocked = generate_causal_mask(T, device=device)
     if prefix_len > T:
         raise ValueError(
             f"prefix_len must be at most T={T}, got {prefix_len}; it counts tokens of the text"
@@ -412,7 +413,7 @@ def generate_retrieval_mask(
         )
     queries, keys = ids[..., :, None], ids[..., None, :]
     elsewhere = (queries != keys) & (queries != 0) & (keys != 0)
-    blocked = generate_causal_mask(ids.shape[-1], ids.device) | elsewhere
+    blocked = generate_causal_mask(ids.shape[-1], device=ids.device) | elsewhere
     return blocked if ids.ndim == 1 else blocked[:, None]
 
 

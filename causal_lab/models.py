@@ -517,7 +517,7 @@ class Transformer(nn.Module):
         """
         length = check_size("length", length)
         device = self.token_embedding.weight.device if device is None else device
-        blocked = generate_causal_mask(length, device) if self.causal else None
+        blocked = generate_causal_mask(length, device=device) if self.causal else None
         if padding is None:
             return blocked
         padding = padding[:, None, None, :]  # (batch, head, query, key)

@@ -55,7 +55,7 @@ def generate_dilated_mask(
     [1, 1, 0, 1, 0]
     """
     dilation = check_size("dilation", dilation)
-    blocked = generate_causal_mask(T, device)
+    blocked = generate_causal_mask(T, device=device)
     position = torch.arange(T, device=blocked.device)
     back = position[:, None] - position
     blocked = blocked | (back % dilation != 0)
@@ -109,7 +109,7 @@ def generate_block_sparse_mask(
     summaries = check_size("summaries", summaries, minimum=0)
     if summaries > block_size:
         raise ValueError(f"summaries must be at most block_size={block_size}, got {summaries}")
-    blocked = generate_causal_mask(T, device)
+    blocked = generate_causal_mask(T, device=device)
     position = torch.arange(T, device=blocked.device)
     block = position // block_size
     is_summary = position % block_size >= block_size - summaries
@@ -149,7 +149,7 @@ def generate_raster_mask(
     True
     """
     height, width = check_size("height", height), check_size("width", width)
-    return generate_causal_mask(height * width, device)
+    return generate_causal_mask(height * width, device=device)
 
 
 def generate_quadrant_mask(

@@ -251,7 +251,7 @@ def to_interleaved(x: Tensor) -> Tensor:
     return torch.stack(x.chunk(2, dim=-1), dim=-1).flatten(-2)
 
 
-def alibi_slopes(num_heads: int, device: torch.device | str | None = None) -> Tensor:
+def alibi_slopes(num_heads: int, *, device: torch.device | str | None = None) -> Tensor:
     """Say how much each head minds a step of distance.
 
     Parameters
@@ -327,7 +327,7 @@ def alibi_bias(query_positions: Tensor, key_positions: Tensor, num_heads: int) -
         if _check_numbers(name, places).ndim < 1:
             raise ValueError(f"{name} must have an axis, one number per token")
     check_same_device("key_positions", key_positions, "query_positions", query_positions)
-    slopes = alibi_slopes(num_heads, query_positions.device)
+    slopes = alibi_slopes(num_heads, device=query_positions.device)
     # Small or unsigned integers would overflow.
     queries, keys = query_positions.float(), key_positions.float()
     try:

@@ -186,7 +186,7 @@ class ReproducibilityReport:
 
 
 def reproducibility_report(
-    device: torch.device | str | None = None, **configuration
+    *, device: torch.device | str | None = None, **configuration
 ) -> ReproducibilityReport:
     """Collect what B.11 asks to keep: mask implementation, versions, driver, configuration.
 

@@ -94,7 +94,7 @@ def random_causal_attention(
     if not spread >= 0:
         raise ValueError(f"spread is a standard deviation, 0 or more, got {spread!r}")
     scores = torch.randn(T, T, generator=generator, dtype=torch.float64, device="cpu") * spread
-    return masked_softmax(scores, generate_causal_mask(T, "cpu")).to(dtype)
+    return masked_softmax(scores, generate_causal_mask(T, device="cpu")).to(dtype)
 
 
 def uniform_causal_attention(T: int, *, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -230,10 +230,12 @@ def methods_of(owner: type) -> dict[str, object]:
     }
 
 
+def signature_of(thing) -> inspect.Signature:
+    return inspect.signature(vars(thing).get("__init__", lambda: None) if isclass(thing) else thing)
+
+
 def parameters_of(thing) -> list[str]:
-    if isclass(thing):
-        thing = vars(thing).get("__init__", lambda: None)
-    return [name for name in inspect.signature(thing).parameters if name not in ("self", "cls")]
+    return [name for name in signature_of(thing).parameters if name not in ("self", "cls")]
 
 
 THINGS = public_things()
@@ -259,6 +261,18 @@ def test_everything_public_explains_every_parameter(name):
     }
     missing = set(parameters_of(THINGS[name])) - explained
     assert not missing, f"{name} does not explain {', '.join(sorted(missing))}"
+
+
+def test_a_device_is_always_given_by_its_name():
+    """One way in the whole house, however many arguments stand before it."""
+    positional = {
+        name
+        for name, thing in THINGS.items()
+        if not hasattr(thing, "__dataclass_fields__")  # what was found out, not where to make it
+        for parameter in signature_of(thing).parameters.values()
+        if parameter.name == "device" and parameter.kind is not parameter.KEYWORD_ONLY
+    }
+    assert positional <= {"models.Transformer.blocked"}
 
 
 @EVERY_THING

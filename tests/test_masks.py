@@ -222,9 +222,9 @@ def test_from_additive_refuses_a_finite_fill_and_says_so(fill):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda device: generate_causal_mask(3, device),
-        lambda device: generate_causal_logit_mask(3, device),
-        lambda device: generate_incremental_mask(2, 3, device),
+        lambda device: generate_causal_mask(3, device=device),
+        lambda device: generate_causal_logit_mask(3, device=device),
+        lambda device: generate_incremental_mask(2, 3, device=device),
         lambda device: generate_sliding_window_mask(5, 2, sinks=1, device=device),
     ],
 )
@@ -234,7 +234,7 @@ def test_a_mask_is_made_on_the_device_asked_for_and_else_on_the_cpu(make):
 
 
 def test_a_conversion_stays_on_the_device_of_its_argument():
-    far = generate_causal_mask(3, "meta")
+    far = generate_causal_mask(3, device="meta")
     for converted in (to_allowed(far), from_allowed(far), to_additive(far)):
         assert converted.device.type == "meta"
 

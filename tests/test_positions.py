@@ -478,7 +478,7 @@ def test_everything_is_made_where_the_positions_are():
     x = torch.zeros(2, 3, 4, device="meta")
     assert alibi_slopes(3).device == torch.zeros(1).device
     made = [
-        alibi_slopes(3, "meta"),
+        alibi_slopes(3, device="meta"),
         alibi_slopes(3, device=torch.device("meta")),
         alibi_bias(positions, positions, 3),
         rotary_angles(positions, 4),

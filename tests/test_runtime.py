@@ -113,7 +113,7 @@ def test_an_override_that_names_no_device_is_told_what_does(monkeypatch, wanted)
 
 
 def test_the_report_names_the_versions_of_what_is_installed():
-    versions = reproducibility_report("cpu").versions
+    versions = reproducibility_report(device="cpu").versions
     assert versions["causal_lab"] == causal_lab.__version__
     assert versions["python"] == platform.python_version()
     assert {name: versions[name] for name in PACKAGES} == {
@@ -122,7 +122,7 @@ def test_the_report_names_the_versions_of_what_is_installed():
 
 
 def test_the_report_says_what_b11_asks_for():
-    report = reproducibility_report("cpu", seed=42, T=8)
+    report = reproducibility_report(device="cpu", seed=42, T=8)
     assert report.mask_implementation == MASK_IMPLEMENTATION
     assert "blocked" in MASK_IMPLEMENTATION
     assert report.device == "cpu"
@@ -135,11 +135,11 @@ def test_the_report_says_what_b11_asks_for():
 def test_the_report_is_about_the_default_device_unless_you_say_so(monkeypatch):
     monkeypatch.setenv("CAUSAL_LAB_DEVICE", "meta")
     assert reproducibility_report().device == "meta"
-    assert reproducibility_report("cpu").device == "cpu"
+    assert reproducibility_report(device="cpu").device == "cpu"
 
 
 def test_the_report_prints_every_row_aligned():
-    report = reproducibility_report("cpu", a_rather_long_name_of_a_setting=0.5)
+    report = reproducibility_report(device="cpu", a_rather_long_name_of_a_setting=0.5)
     lines = str(report).splitlines()
     rows = report.rows()
     column = max(len(name) for name, _ in rows) + 2
@@ -150,7 +150,9 @@ def test_the_report_prints_every_row_aligned():
 
 
 def test_what_is_saved_reads_back_as_the_same_report(tmp_path):
-    report = reproducibility_report("cpu", seed=42, rates=[0.1, 0.01], note="−∞, naïve", nested={})
+    report = reproducibility_report(
+        device="cpu", seed=42, rates=[0.1, 0.01], note="−∞, naïve", nested={}
+    )
     path = report.save(str(tmp_path / "report.json"))
     text = path.read_text(encoding="utf-8")
     assert ReproducibilityReport(**json.loads(text)) == report
@@ -161,7 +163,7 @@ def test_what_is_saved_reads_back_as_the_same_report(tmp_path):
 def test_saving_overwrites(tmp_path):
     path = tmp_path / "report.json"
     path.write_text("x" * 10_000)
-    assert reproducibility_report("cpu", seed=1).save(path) == path
+    assert reproducibility_report(device="cpu", seed=1).save(path) == path
     assert json.loads(path.read_text(encoding="utf-8"))["configuration"] == {"seed": 1}
 
 
@@ -173,11 +175,11 @@ def test_saving_overwrites(tmp_path):
 def test_what_json_cannot_hold_is_refused_before_anything_is_written(tmp_path, value):
     path = tmp_path / "report.json"
     with pytest.raises(ValueError, match="must hold numbers, strings, lists and dicts only"):
-        reproducibility_report("cpu", value=value).save(path)
+        reproducibility_report(device="cpu", value=value).save(path)
     assert not path.exists()
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x"])
 def test_a_report_about_no_device_is_refused(device):
     with pytest.raises(ValueError, match="names no device; try cpu, cuda or cuda:0"):
-        reproducibility_report(device)
+        reproducibility_report(device=device)

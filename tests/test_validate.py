@@ -84,7 +84,7 @@ def test_a_failed_cell_is_recorded_said_and_makes_the_command_fail(run):
 def test_the_file_holds_the_report_of_b11_and_is_named_after_the_device(run):
     _, path = run
     result = json.loads(path.read_text(encoding="utf-8"))
-    report = reproducibility_report(validate.default_device())
+    report = reproducibility_report(device=validate.default_device())
     assert path.name == f"{validate.slug_of(result['device'])}.json"
     assert result["versions"] == report.versions
     for key in ("mask_implementation", "device", "driver", "platform"):

@@ -121,7 +121,7 @@ def validate(paths: list[Path]) -> dict:
     """
     device = default_device()
     report = reproducibility_report(
-        device,
+        device=device,
         dtype=_plain(torch.get_default_dtype()),
         float32_matmul_precision=torch.get_float32_matmul_precision(),
         OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "not set"),
@@ -158,7 +158,7 @@ def attention_paths(paths: list[Path], device: torch.device) -> dict[str, str]:
         compiled = re.search(r"\btorch\.compile\(", source)
         flex = "compiled" if compiled else "not compiled"
     q = torch.randn(1, 2, 8, 16, generator=torch.Generator().manual_seed(0)).to(device)
-    allowed = to_allowed(generate_causal_mask(8, device))
+    allowed = to_allowed(generate_causal_mask(8, device=device))
     return {
         "attention in causal_lab": "scores, mask, softmax, values",
         "SDPA with a mask": chosen(lambda: scaled_dot_product_attention(q, q, q, allowed)),

@@ -72,7 +72,7 @@ def chunk_state(past_len: int, current_len: int) -> ChunkState:
     [[0, 1, 1, 1], [0, 0, 1, 1]]
     """
     everywhere = torch.ones(current_len, past_len + current_len, dtype=torch.bool, device="cpu")
-    lower_right = generate_incremental_mask(past_len, current_len, "cpu")
+    lower_right = generate_incremental_mask(past_len, current_len, device="cpu")
     return ChunkState(lower_right.numpy(), everywhere.triu(1).numpy())
 
 

@@ -83,9 +83,9 @@ def chosen_layers(T: int, attention: str, scores: Tensor) -> Tensor:
     [[1.0, 0.0], [0.5, 0.5]]
     """
     if attention == RANDOM_LAYERS:
-        return masked_softmax(scores[:, :T, :T].double(), generate_causal_mask(T, "cpu"))
+        return masked_softmax(scores[:, :T, :T].double(), generate_causal_mask(T, device="cpu"))
     if attention == RANDOM:
-        A = masked_softmax(scores[0, :T, :T].double(), generate_causal_mask(T, "cpu"))
+        A = masked_softmax(scores[0, :T, :T].double(), generate_causal_mask(T, device="cpu"))
     elif attention == UNIFORM:
         A = uniform_causal_attention(T)
     else:
@@ -174,7 +174,7 @@ class CollapseExplorer(Explorer):
 
     def paint(self, state: CollapseState) -> np.ndarray:  # noqa: D102
         T, slowest = len(state.product), state.slowest
-        blocked = generate_causal_mask(T, "cpu").numpy()
+        blocked = generate_causal_mask(T, device="cpu").numpy()
         layers = "1 layer" if state.depth == 1 else f"{state.depth} layers"
         return self.canvas.paint(
             [

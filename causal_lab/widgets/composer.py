@@ -27,7 +27,7 @@ from causal_lab.widgets.explorer import Explorer, choice, slider
 MAX_TOKENS, MAX_SIZE, MAX_LAYERS = 24, 12, 6
 # Each takes the number of tokens and one size.
 MASKS = {
-    "causal": lambda T, n: generate_causal_mask(T, "cpu"),
+    "causal": lambda T, n: generate_causal_mask(T, device="cpu"),
     "window of n": lambda T, n: generate_sliding_window_mask(T, n, device="cpu"),
     "window of n and a sink": lambda T, n: generate_sliding_window_mask(
         T, n, sinks=1, device="cpu"

@@ -65,7 +65,7 @@ def chosen_mask(T: int, mask: str) -> Tensor:
     >>> chosen_mask(4, WINDOW).int().tolist()[3]
     [1, 0, 0, 0]
     """
-    blocked = generate_causal_mask(T, "cpu")
+    blocked = generate_causal_mask(T, device="cpu")
     if mask == NO_MASK:
         return torch.zeros_like(blocked)
     return blocked if mask == CAUSAL else blocked | ~torch.ones_like(blocked).triu(-2)

@@ -75,7 +75,7 @@ def fill_state(T: int, fill: str, wish: int, pads: int, dtype: str, scores: Tens
     0.5
     """
     number = DTYPES[dtype]
-    causal = generate_causal_mask(T, "cpu")
+    causal = generate_causal_mask(T, device="cpu")
     lengths = [T - min(pads, T)]
     padding = generate_padding_mask(lengths, T, side="left", device="cpu")[0, 0]  # (1, key)
     blocked = causal | padding

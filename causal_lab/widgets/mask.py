@@ -80,7 +80,7 @@ def chosen_mask(T: int, mask: str) -> Tensor:
     >>> int(chosen_mask(3, NO_MASK).sum())
     0
     """
-    blocked = generate_causal_mask(T, "cpu")
+    blocked = generate_causal_mask(T, device="cpu")
     return blocked if mask == CAUSAL else torch.zeros_like(blocked)
 
 

@@ -108,7 +108,7 @@ def position_state(T: int, query: int, start: int, scheme: str) -> PositionState
     """
     query = min(query, T - 1)
     scores = scheme_scores(scheme, torch.arange(start, start + T, device="cpu"))
-    weights = masked_softmax(scores, generate_causal_mask(T, "cpu"))
+    weights = masked_softmax(scores, generate_causal_mask(T, device="cpu"))
     row = scores[query, : query + 1].flip(0)
     return PositionState(weights.numpy(), row.double().numpy(), query, start)
 

@@ -85,7 +85,7 @@ def mask_of_layer(pattern: str, T: int, layer: int, window: int, dilation: int) 
     [1, 1, 0, 0]
     """
     if pattern == CAUSAL:
-        return generate_causal_mask(T, "cpu")
+        return generate_causal_mask(T, device="cpu")
     if pattern in (WINDOW, SINK):
         return generate_sliding_window_mask(T, window, sinks=int(pattern == SINK), device="cpu")
     if pattern == BLOCKS:

@@ -83,7 +83,7 @@ def soft_mask_state(T: int, depth: float, slope: int, scores: Tensor) -> SoftMas
     >>> state.largest, float(state.leaks[0])
     (0.0, 0.75)
     """
-    scores, future = scores[:T, :T], generate_causal_mask(T, scores.device)
+    scores, future = scores[:T, :T], generate_causal_mask(T, device=scores.device)
     weights = stable_softmax(scores + soft_causal_bias(T, depth, slope=slope, device="cpu"))
     depths = torch.arange(MAX_DEPTH + 1, dtype=torch.float32, device=scores.device)
     shallow = soft_causal_bias(T, 0.0, slope=slope, device="cpu")  # the others lie below it
@@ -111,7 +111,7 @@ class SoftMaskExplorer(Explorer):
 
     def __init__(self, T: int = 8, depth: int = 4):
         random = fixed_scores(MAX_TOKENS, MAX_TOKENS, seed=10)
-        future = generate_causal_mask(MAX_TOKENS, "cpu")
+        future = generate_causal_mask(MAX_TOKENS, device="cpu")
         self.scores = {
             EQUAL: torch.zeros_like(random),
             RANDOM: random,

@@ -72,7 +72,7 @@ def softmax_state(T: int, temperature: float, axis: str, row: int, scores: Tenso
     0.0
     """
     row = min(row, T - 1)
-    blocked = generate_causal_mask(T, "cpu")
+    blocked = generate_causal_mask(T, device="cpu")
     dim = -1 if axis == BY_ROW else -2
 
     def weigh(square: Tensor) -> Tensor:

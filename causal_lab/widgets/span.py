@@ -85,7 +85,7 @@ def span_state(T: int, span: int, ramp: int, shown: str, scores: Tensor) -> Span
     [0.0, 0.0, 0.5, 1.0]
     """
     position = torch.arange(T, device=scores.device)
-    future = generate_causal_mask(T, scores.device)
+    future = generate_causal_mask(T, device=scores.device)
     gates = span_gate(position[:, None] - position, span, ramp).masked_fill(future, 0.0)
     if shown == GATES:
         cells = gates
