@@ -20,7 +20,7 @@ floor   module              what it answers
 1       ``attention``       How do scores, mask, softmax and values fit together?
 1       ``cache``           What need not be computed twice?
 1       ``phrases``         What is a translation whose right answer is known?
-1       ``hf_weights``      Where does each weight of somebody else's model belong?
+1       ``huggingface``     Where does each weight of somebody else's model belong?
 1       ``spectral``        What are eigenvalues, norms and powers of causal attention?
 0       ``masks``           Who may look at whom?
 0       ``positions``       Where does each token stand?

@@ -35,7 +35,7 @@ FLOORS = {
     "attention": 1,
     "cache": 1,
     "phrases": 1,
-    "hf_weights": 1,
+    "huggingface": 1,
     "spectral": 1,
     "learned_masks": 1,
     "models": 2,
