@@ -21,7 +21,6 @@ from causal_lab.checks import (
     check_tensor,
     describe,
 )
-from causal_lab.linear import Linear
 from causal_lab.masks import generate_causal_mask, to_allowed
 from causal_lab.softmax import masked_softmax
 
@@ -352,10 +351,10 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"dropout must be at least 0 and below 1, got {dropout!r}")
         self.num_heads = num_heads
         self.dropout = dropout
-        self.query_projection = Linear(d_model, d_model, bias=bias)
-        self.key_projection = Linear(d_model, d_model, bias=bias)
-        self.value_projection = Linear(d_model, d_model, bias=bias)
-        self.output_projection = Linear(d_model, d_model, bias=bias)
+        self.query_projection = nn.Linear(d_model, d_model, bias=bias)
+        self.key_projection = nn.Linear(d_model, d_model, bias=bias)
+        self.value_projection = nn.Linear(d_model, d_model, bias=bias)
+        self.output_projection = nn.Linear(d_model, d_model, bias=bias)
 
     @classmethod
     def from_torch(cls, module: nn.MultiheadAttention) -> "MultiHeadAttention":

@@ -26,7 +26,6 @@ from causal_lab.checks import (
     describe,
 )
 from causal_lab.huggingface import load_bert, load_gpt2
-from causal_lab.linear import Linear, linear
 from causal_lab.masks import generate_causal_mask
 from causal_lab.positions import alibi_bias, rotation, sinusoidal_positions
 
@@ -91,9 +90,9 @@ class Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(d_model, eps=epsilon)
         mlp_size = 4 * d_model if mlp_size is None else check_size("mlp_size", mlp_size)
         self.mlp = nn.Sequential(
-            Linear(d_model, mlp_size),
+            nn.Linear(d_model, mlp_size),
             nn.GELU(approximate=activation),
-            Linear(mlp_size, d_model),
+            nn.Linear(mlp_size, d_model),
         )
         self.dropout = nn.Dropout(dropout)
 
@@ -198,6 +197,7 @@ class Transformer(nn.Module):
     """
 
     block_class: type[Block] = Block  # a subclass may build its layers of another
+    product = staticmethod(F.linear)  # of the head; causal_lab.speed knows a faster one
 
     def __init__(
         self,
@@ -541,7 +541,7 @@ class Transformer(nn.Module):
         >>> GPT(10, 8, d_model=8, num_heads=2).head(torch.zeros(1, 1, 8)).shape
         torch.Size([1, 1, 10])
         """
-        return linear(hidden, self.token_embedding.weight)
+        return self.product(hidden, self.token_embedding.weight)
 
     def _check_ids(self, ids: Tensor, padding: Tensor | None) -> None:
         check_tensor("ids", ids)
