@@ -553,22 +553,6 @@ class CausalAttention(nn.Module):
         return out, weights
 
 
-def demo() -> None:
-    """Print the shapes of the paper's complete example (B.8).
-
-    Examples
-    --------
-    >>> demo()
-    Output:  (2, 5, 64)
-    Weights: (2, 5, 5)
-    """
-    B, T, D, H = 2, 5, 64, 4
-    x = torch.randn(B, T, D, generator=torch.Generator().manual_seed(0))
-    out, w = CausalAttention(D, H)(x)
-    print("Output: ", tuple(out.shape))
-    print("Weights:", tuple(w.shape))
-
-
 def _scale(scale: float | None, q: Tensor) -> float:
     if scale is None:
         return q.shape[-1] ** -0.5
@@ -639,7 +623,3 @@ def _check_leading(name: str, tensor: Tensor, other_name: str, other: Tensor) ->
             f"{name} and {other_name} must agree in (batch, head), got {tuple(tensor.shape)} and "
             f"{tuple(other.shape)}; did you forget to split or transpose the heads?"
         ) from None
-
-
-if __name__ == "__main__":
-    demo()
