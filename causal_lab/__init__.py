@@ -12,6 +12,7 @@ floor   module              what it answers
 3       ``generation``      How does a model write, one token after the other?
 3       ``encoder_decoder`` How does a model read one text and write another?
 3       ``measuring``       How well does a model write, guess and fill in?
+3       ``speed``           How fast can a few rows pass through a model's large matrices?
 2       ``models``          How do GPT and BERT differ by one boolean?
 2       ``plots``           What does this mask, score or weight matrix look like?
 2       ``canvas``          How does a heatmap repaint in a few milliseconds?
@@ -20,7 +21,7 @@ floor   module              what it answers
 1       ``attention``       How do scores, mask, softmax and values fit together?
 1       ``cache``           What need not be computed twice?
 1       ``phrases``         What is a translation whose right answer is known?
-1       ``hf_weights``      Where does each weight of somebody else's model belong?
+1       ``huggingface``     Where does each weight of somebody else's model belong?
 1       ``spectral``        What are eigenvalues, norms and powers of causal attention?
 0       ``masks``           Who may look at whom?
 0       ``positions``       Where does each token stand?
@@ -30,7 +31,6 @@ floor   module              what it answers
 0       ``style``           Which colour means what?
 0       ``text``            Which words does the model read?
 0       ``runtime``         On what was this run, and would it run so again?
-0       ``linear``          How fast can a few rows pass through a large matrix?
 0       ``progress``        How far has a long computation come?
 -1      ``checks``          Is what came in what was needed, and if not, how to mend it?
 ======  ==================  =====================================================

@@ -21,7 +21,6 @@ from causal_lab.checks import (
     check_tensor,
     describe,
 )
-from causal_lab.linear import Linear
 from causal_lab.masks import generate_causal_mask, to_allowed
 from causal_lab.softmax import masked_softmax
 
@@ -352,10 +351,10 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"dropout must be at least 0 and below 1, got {dropout!r}")
         self.num_heads = num_heads
         self.dropout = dropout
-        self.query_projection = Linear(d_model, d_model, bias=bias)
-        self.key_projection = Linear(d_model, d_model, bias=bias)
-        self.value_projection = Linear(d_model, d_model, bias=bias)
-        self.output_projection = Linear(d_model, d_model, bias=bias)
+        self.query_projection = nn.Linear(d_model, d_model, bias=bias)
+        self.key_projection = nn.Linear(d_model, d_model, bias=bias)
+        self.value_projection = nn.Linear(d_model, d_model, bias=bias)
+        self.output_projection = nn.Linear(d_model, d_model, bias=bias)
 
     @classmethod
     def from_torch(cls, module: nn.MultiheadAttention) -> "MultiHeadAttention":
@@ -554,22 +553,6 @@ class CausalAttention(nn.Module):
         return out, weights
 
 
-def demo() -> None:
-    """Print the shapes of the paper's complete example (B.8).
-
-    Examples
-    --------
-    >>> demo()
-    Output:  (2, 5, 64)
-    Weights: (2, 5, 5)
-    """
-    B, T, D, H = 2, 5, 64, 4
-    x = torch.randn(B, T, D, generator=torch.Generator().manual_seed(0))
-    out, w = CausalAttention(D, H)(x)
-    print("Output: ", tuple(out.shape))
-    print("Weights:", tuple(w.shape))
-
-
 def _scale(scale: float | None, q: Tensor) -> float:
     if scale is None:
         return q.shape[-1] ** -0.5
@@ -640,7 +623,3 @@ def _check_leading(name: str, tensor: Tensor, other_name: str, other: Tensor) ->
             f"{name} and {other_name} must agree in (batch, head), got {tuple(tensor.shape)} and "
             f"{tuple(other.shape)}; did you forget to split or transpose the heads?"
         ) from None
-
-
-if __name__ == "__main__":
-    demo()

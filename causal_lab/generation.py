@@ -12,7 +12,6 @@ from torch import Tensor
 from causal_lab.cache import KVCache
 from causal_lab.checks import check_boolean, check_floating, check_size, check_tensor, describe
 from causal_lab.models import Transformer
-from causal_lab.progress import with_bar
 
 
 @torch.no_grad()
@@ -274,7 +273,6 @@ def generate(
     prompts: Tensor | Sequence,
     max_new_tokens: int,
     *,
-    progress: bool = False,
     pad_id: int = 0,
     padding: Tensor | None = None,
     **options,
@@ -285,8 +283,6 @@ def generate(
     ----------
     model, prompts, max_new_tokens, pad_id, padding
         As for :func:`stream`.
-    progress : bool, default False
-        Whether to draw a bar.
     **options
         As for :func:`stream`.
 
@@ -310,8 +306,6 @@ def generate(
     device = model.token_embedding.weight.device
     ids, padding = _as_batch(prompts, padding, pad_id, device)
     tokens = stream(model, ids, max_new_tokens, pad_id=pad_id, padding=padding, **options)
-    if progress:
-        tokens = with_bar(tokens, max_new_tokens, f"up to {max_new_tokens} new tokens")
     return torch.cat([ids.long(), torch.stack(list(tokens), dim=1)], dim=1)
 
 

@@ -25,8 +25,7 @@ from causal_lab.checks import (
     check_tensor,
     describe,
 )
-from causal_lab.hf_weights import Weights, load_bert_block, load_gpt_block
-from causal_lab.linear import Linear, linear
+from causal_lab.huggingface import load_bert, load_gpt2
 from causal_lab.masks import generate_causal_mask
 from causal_lab.positions import alibi_bias, rotation, sinusoidal_positions
 
@@ -91,9 +90,9 @@ class Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(d_model, eps=epsilon)
         mlp_size = 4 * d_model if mlp_size is None else check_size("mlp_size", mlp_size)
         self.mlp = nn.Sequential(
-            Linear(d_model, mlp_size),
+            nn.Linear(d_model, mlp_size),
             nn.GELU(approximate=activation),
-            Linear(mlp_size, d_model),
+            nn.Linear(mlp_size, d_model),
         )
         self.dropout = nn.Dropout(dropout)
 
@@ -198,6 +197,7 @@ class Transformer(nn.Module):
     """
 
     block_class: type[Block] = Block  # a subclass may build its layers of another
+    product = staticmethod(F.linear)  # of the head; causal_lab.speed knows a faster one
 
     def __init__(
         self,
@@ -541,7 +541,7 @@ class Transformer(nn.Module):
         >>> GPT(10, 8, d_model=8, num_heads=2).head(torch.zeros(1, 1, 8)).shape
         torch.Size([1, 1, 10])
         """
-        return linear(hidden, self.token_embedding.weight)
+        return self.product(hidden, self.token_embedding.weight)
 
     def _check_ids(self, ids: Tensor, padding: Tensor | None) -> None:
         check_tensor("ids", ids)
@@ -728,35 +728,15 @@ class GPT(Transformer):
         Raises
         ------
         ValueError
-            If a weight is missing, left over or of another shape.
+            If a weight is missing, left over, of another shape, or a head is not tied.
 
         Examples
         --------
-        >>> GPT.from_hf_state_dict({}, num_heads=12)
+        >>> GPT.from_hf_state_dict({}, num_heads=12)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        ValueError: this is no GPT-2: wte.weight is missing
+        ValueError: this is no GPT-2 that fits here: token_embedding.weight is missing...
         """
-        weights = Weights(state_dict, "GPT-2", "transformer.")
-        tokens, positions = weights.take("wte.weight"), weights.take("wpe.weight")
-        layers = weights.count(r"h\.(\d+)\.")
-        model = cls(
-            len(tokens),
-            len(positions),
-            d_model=tokens.shape[1],
-            num_heads=num_heads,
-            num_layers=layers,
-            mlp_size=weights.look("h.0.mlp.c_fc.weight").shape[1],
-        )
-        with torch.no_grad():
-            weights.copy(model.token_embedding.weight, tokens, "wte.weight")
-            weights.copy(model.position_embedding.weight, positions, "wpe.weight")
-            for number, block in enumerate(model.blocks):
-                load_gpt_block(weights, f"h.{number}.", block)
-            weights.into(model.final_norm, "ln_f.")
-        weights.drop_tied("lm_head.weight", tokens)
-        weights.drop(r"h\.\d+\.attn\.(masked_)?bias")
-        weights.check_all_taken()
-        return model.eval()
+        return load_gpt2(cls, state_dict, num_heads)
 
 
 class BERT(Transformer):
@@ -922,54 +902,15 @@ class BERT(Transformer):
         Raises
         ------
         ValueError
-            If a weight is missing, left over or of another shape.
+            If a weight is missing, left over, of another shape, or a head is not tied.
 
         Examples
         --------
-        >>> BERT.from_hf_state_dict({}, num_heads=12)
+        >>> BERT.from_hf_state_dict({}, num_heads=12)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        ValueError: this is no BERT: embeddings.word_embeddings.weight is missing
+        ValueError: this is no BERT that fits here: token_embedding.weight is missing...
         """
-        weights = Weights(state_dict, "BERT", "bert.")
-        tokens = weights.take("embeddings.word_embeddings.weight")
-        positions = weights.take("embeddings.position_embeddings.weight")
-        types = weights.take("embeddings.token_type_embeddings.weight")
-        has_head = weights.has("cls.predictions.bias")
-        model = cls(
-            len(tokens),
-            len(positions),
-            d_model=tokens.shape[1],
-            num_heads=num_heads,
-            num_layers=weights.count(r"encoder\.layer\.(\d+)\."),
-            mlp_size=weights.look("encoder.layer.0.intermediate.dense.weight").shape[0],
-            token_types=len(types),
-            head_transform=has_head,
-            norm_first=False,
-            activation="none",
-            epsilon=1e-12,
-        )
-        with torch.no_grad():
-            embeddings = "embeddings.{}_embeddings.weight"
-            weights.copy(model.token_embedding.weight, tokens, embeddings.format("word"))
-            weights.copy(model.position_embedding.weight, positions, embeddings.format("position"))
-            weights.copy(model.type_embedding.weight, types, embeddings.format("token_type"))
-            weights.into(model.embedding_norm, "embeddings.LayerNorm.")
-            for number, block in enumerate(model.blocks):
-                load_bert_block(weights, f"encoder.layer.{number}.", block)
-            if has_head:
-                weights.into(model.head_transform[0], "cls.predictions.transform.dense.")
-                weights.into(model.head_transform[2], "cls.predictions.transform.LayerNorm.")
-                bias = weights.take("cls.predictions.bias")
-                weights.copy(model.head_bias, bias, "cls.predictions.bias")
-                weights.drop_tied("cls.predictions.decoder.bias", bias)
-        weights.drop(
-            r"pooler\..*",
-            r"embeddings\.position_ids",
-            r"cls\.predictions\.decoder\..*",
-            r"cls\.seq_.*",
-        )
-        weights.check_all_taken()
-        return model.eval()
+        return load_bert(cls, state_dict, num_heads)
 
 
 def _count_positions(ids: Tensor, padding: Tensor | None) -> Tensor:

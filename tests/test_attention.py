@@ -20,7 +20,6 @@ from causal_lab.attention import (
     algorithm_5_causal_attention,
     attention,
     attention_weights,
-    demo,
     fused_attention,
     merge_heads,
     split_heads,
@@ -792,11 +791,6 @@ def test_causal_attention_has_the_state_of_the_papers_class():
         "attn.out_proj.weight",
         "attn.out_proj.bias",
     ]
-
-
-def test_the_papers_example_prints_the_papers_shapes(capsys):
-    demo()
-    assert capsys.readouterr().out == "Output:  (2, 5, 64)\nWeights: (2, 5, 5)\n"
 
 
 # --- 8: bad input

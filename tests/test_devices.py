@@ -13,7 +13,6 @@ import torch
 
 import causal_lab
 from causal_lab.cache import KVCache, SlidingKVCache
-from causal_lab.linear import Linear
 from causal_lab.masks import (
     generate_causal_logit_mask,
     generate_causal_mask,
@@ -43,7 +42,6 @@ SIZES = {"num_layers": 1, "batch": 2, "num_heads": 1, "head_dim": 2}
 FROM_NUMBERS = {
     "cache.KVCache": lambda **on: KVCache(**SIZES, capacity=3, **on),
     "cache.SlidingKVCache": lambda **on: SlidingKVCache(**SIZES, window=3, **on),
-    "linear.Linear": lambda **on: Linear(2, 3, **on).weight,
     "masks.generate_causal_mask": lambda **on: generate_causal_mask(3, **on),
     "masks.generate_causal_logit_mask": lambda **on: generate_causal_logit_mask(3, **on),
     "masks.generate_document_mask": lambda **on: generate_document_mask([0, 1], **on),
