@@ -26,34 +26,18 @@ from causal_lab.softmax import masked_softmax
 
 
 def algorithm_5_causal_attention(Q: Tensor, K: Tensor, V: Tensor, M: Tensor) -> Tensor:
-    """Compute causal attention line by line, as the paper writes it.
+    """Compute causal attention line by line, as the paper writes it (Algorithm 5, B.3).
 
     One head, one sequence. Its plain softmax gives NaN for a row of M that is all −∞;
     :func:`attention` gives zeros.
 
-    Parameters
-    ----------
-    Q, K, V : Tensor, floating, shape (T, d)
-        Queries, keys and values.
-    M : Tensor, floating, shape (T, T)
-        0 where allowed, −∞ where blocked.
+    Args:
+        Q, K, V: shape (T, d).
+        M: shape (T, T), 0 where allowed, −∞ where blocked.
 
-    Returns
-    -------
-    Tensor, shape (T, d)
-        The output O.
+    Returns:
+        shape (T, d), the output O.
 
-    Raises
-    ------
-    ValueError
-        If the shapes are not (T, d) three times and (T, T).
-
-    Notes
-    -----
-    Source: the paper's Algorithm 5 (B.3).
-
-    Examples
-    --------
     >>> from causal_lab.masks import algorithm_4_causal_mask
     >>> V = torch.tensor([[2.0], [4.0]])
     >>> algorithm_5_causal_attention(0 * V, 0 * V, V, algorithm_4_causal_mask(2)).tolist()
@@ -85,35 +69,19 @@ def attention_weights(
 ) -> Tensor:
     """Say how much each query looks at each key.
 
-    Parameters
-    ----------
-    q : Tensor, floating, shape (…, query, dim)
-        Queries.
-    k : Tensor, floating, shape (…, key, dim)
-        Keys.
-    blocked : Tensor, bool, broadcastable to (…, query, key), optional
-        True where the query may not look.
-    bias : Tensor, floating, broadcastable to (…, query, key), optional
-        Added to the scores before the softmax.
-    scale : float, optional
-        Multiplies the dot products; ``1 / sqrt(dim)`` if not given.
-
-    Returns
-    -------
-    Tensor, shape (…, query, key)
-        Rows sum to 1; exactly 0 where blocked; a query that sees no key gives zeros.
-
-    Raises
-    ------
-    ValueError
-        If a shape, dtype or device does not fit; the message says which and how to mend it.
-
-    Notes
-    -----
     Source: Vaswani et al., "Attention is all you need", 2017; the paper, §2.1 and §4.2.
 
-    Examples
-    --------
+    Args:
+        q: shape (…, query, dim).
+        k: shape (…, key, dim).
+        blocked: bool, broadcastable to (…, query, key), True where the query may not look.
+        bias: broadcastable to (…, query, key), added to the scores before the softmax.
+        scale: multiplies the dot products; ``1 / sqrt(dim)`` if not given.
+
+    Returns:
+        shape (…, query, key), rows sum to 1; exactly 0 where blocked; a query that sees no key
+        gives zeros.
+
     >>> x = torch.zeros(2, 4)
     >>> attention_weights(x, x, generate_causal_mask(2)).tolist()
     [[1.0, 0.0], [0.5, 0.5]]
@@ -136,39 +104,21 @@ def attention(
 ) -> tuple[Tensor, Tensor]:
     """Average the values of the keys that each query may look at.
 
-    Parameters
-    ----------
-    q : Tensor, floating, shape (…, query, dim)
-        Queries.
-    k : Tensor, floating, shape (…, key, dim)
-        Keys.
-    v : Tensor, floating, shape (…, key, value_dim)
-        Values, one per key.
-    blocked : Tensor, bool, broadcastable to (…, query, key), optional
-        True where the query may not look.
-    bias : Tensor, floating, broadcastable to (…, query, key), optional
-        Added to the scores before the softmax.
-    scale : float, optional
-        Multiplies the dot products; ``1 / sqrt(dim)`` if not given.
-
-    Returns
-    -------
-    output : Tensor, shape (…, query, value_dim)
-        One weighted average of values per query; zeros for a query that sees no key.
-    weights : Tensor, shape (…, query, key)
-        As :func:`attention_weights` gives them.
-
-    Raises
-    ------
-    ValueError
-        If a shape, dtype or device does not fit; the message says which and how to mend it.
-
-    Notes
-    -----
     Source: the paper, §2.1, §4.2 and Algorithm 5 (B.3), for any number of leading axes.
 
-    Examples
-    --------
+    Args:
+        q: shape (…, query, dim).
+        k: shape (…, key, dim).
+        v: shape (…, key, value_dim), values, one per key.
+        blocked: bool, broadcastable to (…, query, key), True where the query may not look.
+        bias: broadcastable to (…, query, key), added to the scores before the softmax.
+        scale: multiplies the dot products; ``1 / sqrt(dim)`` if not given.
+
+    Returns:
+        output: shape (…, query, value_dim), one weighted average of values per query; zeros for a
+            query that sees no key.
+        weights: shape (…, query, key), as :func:`attention_weights` gives them.
+
     >>> x = torch.zeros(2, 4)
     >>> v = torch.tensor([[2.0], [4.0]])
     >>> output, weights = attention(x, x, v, generate_causal_mask(2))
@@ -191,29 +141,16 @@ def fused_attention(
 ) -> Tensor:
     """Compute the same output by PyTorch's fused kernel, which does not show the weights.
 
-    Parameters
-    ----------
-    q, k, v, blocked, bias, scale
-        As for :func:`attention`.
+    ``scaled_dot_product_attention`` wants the opposite mask, True where *allowed*; the crossing
+    happens here, once. Its ``is_causal=True`` is never used: it is aligned upper left, which is
+    wrong behind a cache.
 
-    Returns
-    -------
-    Tensor, shape (…, query, value_dim)
-        The output of :func:`attention`.
+    Args:
+        q, k, v, blocked, bias, scale: as for :func:`attention`.
 
-    Raises
-    ------
-    ValueError
-        If a shape, dtype or device does not fit; the message says which and how to mend it.
+    Returns:
+        shape (…, query, value_dim), the output of :func:`attention`.
 
-    Notes
-    -----
-    ``scaled_dot_product_attention`` wants the opposite mask, True where *allowed*; the
-    crossing happens here, once. Its ``is_causal=True`` is never used: it is aligned upper
-    left, which is wrong behind a cache.
-
-    Examples
-    --------
     >>> x = torch.zeros(2, 4)
     >>> v = torch.tensor([[2.0], [4.0]])
     >>> fused_attention(x, x, v, generate_causal_mask(2)).tolist()
@@ -248,25 +185,13 @@ def _four_axes(x: Tensor) -> Tensor:
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
     """Cut the last axis into heads and bring them before the sequence.
 
-    Parameters
-    ----------
-    x : Tensor, shape (…, length, num_heads · dim)
-        One vector per token.
-    num_heads : int
-        Heads, at least 1; must divide the last axis.
+    Args:
+        x: shape (…, length, num_heads · dim).
+        num_heads: heads, at least 1; must divide the last axis.
 
-    Returns
-    -------
-    Tensor, shape (…, head, length, dim)
-        One shorter vector per head and token.
+    Returns:
+        shape (…, head, length, dim), one shorter vector per head and token.
 
-    Raises
-    ------
-    ValueError
-        If ``num_heads`` does not divide the last axis, or there is no sequence axis.
-
-    Examples
-    --------
     >>> split_heads(torch.arange(6.0).reshape(1, 6), num_heads=3).tolist()
     [[[0.0, 1.0]], [[2.0, 3.0]], [[4.0, 5.0]]]
     """
@@ -283,28 +208,15 @@ def split_heads(x: Tensor, num_heads: int) -> Tensor:
 def merge_heads(x: Tensor) -> Tensor:
     """Put the heads of each token side by side again: undo :func:`split_heads`.
 
-    Parameters
-    ----------
-    x : Tensor, shape (…, head, length, dim)
-        One vector per head and token.
+    The heads are transposed behind the sequence first; a plain reshape would mix different
+    positions, the future among them.
 
-    Returns
-    -------
-    Tensor, shape (…, length, head · dim)
-        One vector per token.
+    Args:
+        x: shape (…, head, length, dim), one vector per head and token.
 
-    Raises
-    ------
-    ValueError
-        If ``x`` has fewer than three axes.
+    Returns:
+        shape (…, length, head · dim).
 
-    Notes
-    -----
-    The heads are transposed behind the sequence first; a plain reshape would mix
-    different positions, the future among them.
-
-    Examples
-    --------
     >>> merge_heads(split_heads(torch.arange(6.0).reshape(1, 6), num_heads=3)).tolist()
     [[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]]
     """
@@ -316,28 +228,13 @@ def merge_heads(x: Tensor) -> Tensor:
 class MultiHeadAttention(nn.Module):
     """Let several heads look in parallel, each through a projection of its own.
 
-    Parameters
-    ----------
-    d_model : int
-        Size of a token's vector; a multiple of ``num_heads``.
-    num_heads : int
-        Heads, at least 1.
-    bias : bool, default True
-        Whether the four projections add a constant.
-    dropout : float, default 0.0
-        Share of the weights dropped in training, 0 to below 1.
-
-    Raises
-    ------
-    ValueError
-        If ``num_heads`` does not divide ``d_model``, or a number is out of range.
-
-    Notes
-    -----
     Source: Vaswani et al., 2017, section 3.2.2.
 
-    Examples
-    --------
+    Args:
+        d_model: size of a token's vector; a multiple of ``num_heads``.
+        bias: whether the four projections add a constant.
+        dropout: share of the weights dropped in training, 0 to below 1.
+
     >>> layer = MultiHeadAttention(d_model=6, num_heads=3)
     >>> output, weights = layer(torch.zeros(2, 5, 6), blocked=generate_causal_mask(5))
     >>> tuple(output.shape), tuple(weights.shape)
@@ -360,24 +257,13 @@ class MultiHeadAttention(nn.Module):
     def from_torch(cls, module: nn.MultiheadAttention) -> "MultiHeadAttention":
         """Take over the weights of PyTorch's own layer.
 
-        Parameters
-        ----------
-        module : nn.MultiheadAttention
-            With keys and values of the queries' size, without ``add_bias_kv`` and
-            ``add_zero_attn``.
+        Args:
+            module: with keys and values of the queries' size, without ``add_bias_kv`` and
+                ``add_zero_attn``.
 
-        Returns
-        -------
-        MultiHeadAttention
+        Returns:
             The same function, on the same device, in the same mode, with weights of its own.
 
-        Raises
-        ------
-        ValueError
-            If ``module`` uses an option that has no counterpart here.
-
-        Examples
-        --------
         >>> layer = MultiHeadAttention.from_torch(nn.MultiheadAttention(6, 3))
         >>> layer.num_heads
         3
@@ -420,42 +306,25 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Look from the tokens of ``x`` at the tokens of ``context``.
 
-        Parameters
-        ----------
-        x : Tensor, floating, shape (batch, query, d_model)
-            Who looks.
-        context : Tensor, floating, shape (batch, key, d_model), optional
-            Who is looked at; ``x`` itself if not given.
-        blocked : Tensor, bool, broadcastable to (batch, head, query, key), optional
-            True where the query may not look. Nothing is blocked unless you say so.
-        bias : Tensor, floating, broadcastable to (batch, head, query, key), optional
-            Added to the scores before the softmax.
-        turn : callable, optional
-            Turns queries and keys by their positions, as
-            :func:`causal_lab.positions.rotation` does, before they are remembered.
-        remember : callable, optional
-            A cache's ``append``: takes the new keys and values, shape (batch, head, query, dim),
-            and gives back all that may be looked at. The key axis of ``blocked`` and ``bias``
-            counts all of them.
-        need_weights : bool, default True
-            False takes the fused path, which shows no weights.
+        Args:
+            x: shape (batch, query, d_model).
+            context: shape (batch, key, d_model), who is looked at; ``x`` itself if not given.
+            blocked: bool, broadcastable to (batch, head, query, key), True where the query may not
+                look. Nothing is blocked unless you say so.
+            bias: broadcastable to (batch, head, query, key), added to the scores before the
+                softmax.
+            turn: turns queries and keys by their positions, as
+                :func:`causal_lab.positions.rotation` does, before they are remembered.
+            remember: a cache's ``append``: takes the new keys and values, shape
+                (batch, head, query, dim), and gives back all that may be looked at. The key axis of
+                ``blocked`` and ``bias`` counts all of them.
+            need_weights: False takes the fused path, which shows no weights.
 
-        Returns
-        -------
-        output : Tensor, shape (batch, query, d_model)
-            One vector per query.
-        weights : Tensor, shape (batch, head, query, key), or None
-            Before dropout, so that rows sum to 1 in training too (those of
-            ``nn.MultiheadAttention`` do not).
+        Returns:
+            output: shape (batch, query, d_model), one vector per query.
+            weights: shape (batch, head, query, key), before dropout, so that rows sum to 1 in
+                training too (those of ``nn.MultiheadAttention`` do not).
 
-        Raises
-        ------
-        ValueError
-            If a shape, dtype or device does not fit, or ``remember`` or ``turn`` meets a
-            ``context``.
-
-        Examples
-        --------
         >>> layer = MultiHeadAttention(d_model=4, num_heads=1)
         >>> layer(torch.zeros(1, 2, 4), need_weights=False)[1] is None
         True
@@ -493,24 +362,11 @@ class MultiHeadAttention(nn.Module):
 class CausalAttention(nn.Module):
     """Wrap ``nn.MultiheadAttention`` so that no position sees a later one (B.6).
 
-    Parameters
-    ----------
-    d_model : int
-        Size of a token's vector; a multiple of ``num_heads``.
-    num_heads : int
-        Heads, at least 1.
+    ``attn_mask`` is True where blocked, like every mask here.
 
-    Raises
-    ------
-    ValueError
-        If ``num_heads`` does not divide ``d_model``, or a number is out of range.
+    Args:
+        d_model: size of a token's vector; a multiple of ``num_heads``.
 
-    Notes
-    -----
-    Source: the paper, B.6. ``attn_mask`` is True where blocked, like every mask here.
-
-    Examples
-    --------
     >>> output, weights = CausalAttention(64, 4)(torch.zeros(2, 5, 64))
     >>> tuple(output.shape), tuple(weights.shape)
     ((2, 5, 64), (2, 5, 5))
@@ -524,25 +380,14 @@ class CausalAttention(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Look from every token at itself and the tokens before it.
 
-        Parameters
-        ----------
-        x : Tensor, floating, shape (batch, length, d_model)
-            One vector per token.
+        Args:
+            x: shape (batch, length, d_model).
 
-        Returns
-        -------
-        output : Tensor, shape (batch, length, d_model)
-            One vector per token.
-        weights : Tensor, shape (batch, query, key)
-            Averaged over the heads, as ``nn.MultiheadAttention`` does by default.
+        Returns:
+            output: shape (batch, length, d_model).
+            weights: shape (batch, query, key), averaged over the heads, as
+                ``nn.MultiheadAttention`` does by default.
 
-        Raises
-        ------
-        ValueError
-            If ``x`` does not have this shape.
-
-        Examples
-        --------
         >>> CausalAttention(4, 2)(torch.zeros(1, 1, 4))[1].tolist()
         [[[1.0]]]
         """

@@ -24,37 +24,14 @@ def cache_nbytes(
 ) -> int:
     """Say how much memory the keys and values of a text need.
 
-    Parameters
-    ----------
-    num_layers : int
-        Blocks of the model.
-    num_heads : int
-        Heads that have keys and values of their own.
-    head_dim : int
-        Numbers per key, and per value.
-    length : int
-        Tokens to remember.
-    batch : int, default 1
-        Texts at a time.
-    dtype : torch.dtype, default float32
-        Of keys and values.
-
-    Returns
-    -------
-    int
-        Bytes: 2 · layers · heads · head_dim · length · batch · bytes per number.
-
-    Raises
-    ------
-    ValueError
-        If a number is not positive, or ``dtype`` is none.
-
-    Notes
-    -----
     Source: the paper, §7.3 and B.9, where it is "O(T)".
 
-    Examples
-    --------
+    Args:
+        num_heads: heads that have keys and values of their own.
+
+    Returns:
+        Bytes: 2 · layers · heads · head_dim · length · batch · bytes per number.
+
     >>> cache_nbytes(12, 12, 64, 1024) / 2**20  # GPT-2 with its longest text, in MiB
     72.0
     """
@@ -77,15 +54,12 @@ def cache_nbytes(
 class Plan:
     """Where a chunk of new tokens stands, and whom it may look at.
 
-    Parameters
-    ----------
-    positions : Tensor, integer, shape (1 or batch, current_len)
-        Counted over the real tokens, the cached ones included.
-    blocked : Tensor, bool, broadcastable to (batch, head, query, key), or None
-        True where a query may not look. None: everything may be looked at.
+    Args:
+        positions: integer, shape (1 or batch, current_len), counted over the real tokens, the
+            cached ones included.
+        blocked: bool, broadcastable to (batch, head, query, key), True where a query may not look.
+            None: everything may be looked at.
 
-    Examples
-    --------
     >>> KVCache(1, 1, 1, 8, 4).plan(2).positions.tolist()
     [[0, 1]]
     """
@@ -95,40 +69,15 @@ class Plan:
 
 
 class KVCache:
-    """Keys and values of all tokens read so far, in memory that is taken once.
+    """Keys and values of all tokens read so far, in memory that is taken once (§7.3, B.7, B.9).
 
     A pass hands a chunk of new tokens to every layer: :meth:`plan`, an :meth:`append` per layer,
     :meth:`commit`. Until the end the cache is as before, so an error on the way changes nothing.
     Without a plan, ``append`` begins a pass itself and ends it when every layer has its part.
 
-    Parameters
-    ----------
-    num_layers : int
-        Blocks of the model.
-    batch : int
-        Texts at a time.
-    num_heads : int
-        Heads of each block.
-    capacity : int
-        Tokens that each text may have, padding included.
-    head_dim : int
-        Numbers per key, and per value.
-    dtype : torch.dtype, default float32
-        Of keys and values.
-    device : torch.device or str, optional
-        Where they are kept; the default device if not given.
+    Args:
+        capacity: tokens that each text may have, padding included.
 
-    Raises
-    ------
-    ValueError
-        If a size is not positive, or ``dtype`` is not floating.
-
-    Notes
-    -----
-    Source: the paper, §7.3, B.7 and B.9.
-
-    Examples
-    --------
     >>> cache = KVCache(num_layers=1, batch=1, num_heads=1, capacity=4, head_dim=2)
     >>> cache.append(0, torch.ones(1, 1, 3, 2), torch.ones(1, 1, 3, 2))[0].shape
     torch.Size([1, 1, 3, 2])
@@ -161,8 +110,6 @@ class KVCache:
     def reset(self) -> None:
         """Forget everything and keep the memory, ready for another text.
 
-        Examples
-        --------
         >>> cache = KVCache(1, 1, 1, 4, 2)
         >>> _ = cache.append(0, torch.ones(1, 1, 3, 2), torch.ones(1, 1, 3, 2))
         >>> cache.reset()
@@ -194,25 +141,12 @@ class KVCache:
 
         A pass that was begun before and never finished is forgotten.
 
-        Parameters
-        ----------
-        current_len : int
-            New tokens per text.
-        padding : Tensor, bool, shape (batch, current_len), optional
-            True on those new tokens that are padding.
+        Args:
+            padding: bool, shape (batch, current_len), True on those new tokens that are padding.
 
-        Returns
-        -------
-        Plan
+        Returns:
             Positions and mask. A single new token may look at everything, so it needs no mask.
 
-        Raises
-        ------
-        ValueError
-            If the tokens do not fit, or ``padding`` does not.
-
-        Examples
-        --------
         >>> cache = KVCache(1, 1, 1, 4, 2)
         >>> cache.plan(1).blocked is None
         True
@@ -239,27 +173,15 @@ class KVCache:
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store a layer's new keys and values; give back all that may be looked at.
 
-        Parameters
-        ----------
-        layer : int
-            From 0 on.
-        keys, values : Tensor, shape (batch, head, current_len, head_dim)
-            Of the new tokens.
+        Args:
+            layer: from 0 on.
+            keys, values: shape (batch, head, current_len, head_dim).
 
-        Returns
-        -------
-        keys, values : Tensor, shape (batch, head, length + current_len, head_dim)
-            Views of the cache, not copies. (A sliding cache gives what it still holds, and copies
-            only where a chunk comes.)
+        Returns:
+            keys, values: shape (batch, head, length + current_len, head_dim), views of the cache,
+            not copies. (A sliding cache gives what it still holds, and copies only where a chunk
+            comes.)
 
-        Raises
-        ------
-        ValueError
-            If the tokens do not fit in number, shape, dtype or device, carry gradients, or were
-            stored in this layer already. The cache is then as before.
-
-        Examples
-        --------
         >>> cache = KVCache(1, 1, 1, 4, 2)
         >>> for number in (1.0, 2.0):
         ...     new = torch.full((1, 1, 1, 2), number)
@@ -280,13 +202,6 @@ class KVCache:
     def commit(self) -> None:
         """End a pass that was planned: from now on its tokens count.
 
-        Raises
-        ------
-        ValueError
-            If not every layer has stored its part. The cache is then as before.
-
-        Examples
-        --------
         >>> cache = KVCache(1, 1, 1, 4, 2)
         >>> _ = cache.plan(1)
         >>> _ = cache.append(0, torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 2))
@@ -305,18 +220,9 @@ class KVCache:
     def reorder(self, order: Tensor) -> None:
         """Let text i go on from what text ``order[i]`` has read, as beam search needs it.
 
-        Parameters
-        ----------
-        order : Tensor, integer, shape (batch,)
-            Which text each one continues.
+        Args:
+            order: integer, shape (batch,), which text each one continues.
 
-        Raises
-        ------
-        ValueError
-            If ``order`` is not a row of one text per text.
-
-        Examples
-        --------
         >>> cache = KVCache(1, 2, 1, 4, 1)
         >>> new = torch.tensor([3.0, 5.0]).view(2, 1, 1, 1)
         >>> _ = cache.append(0, new, new)
@@ -492,39 +398,21 @@ class SlidingKVCache(KVCache):
     """Keys and values of the last tokens only, and of the first few: memory that stays.
 
     What falls out of the window is overwritten. The results are those of a full pass under
-    ``generate_sliding_window_mask(T, window, sinks=sinks)``, and no longer text needs more
-    memory.
-
-    Parameters
-    ----------
-    num_layers, batch, num_heads
-        As for :class:`KVCache`.
-    window : int
-        How many tokens a query sees, its own included.
-    head_dim : int
-        Numbers per key, and per value.
-    sinks : int, default 0
-        How many of the first tokens of each text are kept for ever.
-    dtype, device
-        As for :class:`KVCache`.
-
-    Raises
-    ------
-    ValueError
-        If a size is not positive, ``sinks`` is negative, or ``dtype`` is not floating.
-
-    Notes
-    -----
-    Source: Beltagy et al., "Longformer", 2020, for the window; Xiao et al., "Efficient
-    streaming language models with attention sinks", 2023, for the sinks. Unlike there, positions
-    stay those of the whole text, so that the results can be compared with a full pass.
+    ``generate_sliding_window_mask(T, window, sinks=sinks)``, and no longer text needs more memory.
+    Source: Beltagy et al., "Longformer", 2020, for the window; Xiao et al., "Efficient streaming
+    language models with attention sinks", 2023, for the sinks. Unlike there, positions stay those
+    of the whole text, so that the results can be compared with a full pass.
 
     Position p is stored in slot p, if it is a sink, and else in a ring of ``window`` slots. The
     order of the slots is not that of the text: attention does not care, since positions are in the
     keys.
 
-    Examples
-    --------
+    Args:
+        num_layers, batch, num_heads: as for :class:`KVCache`.
+        window: how many tokens a query sees, its own included.
+        sinks: how many of the first tokens of each text are kept for ever.
+        dtype, device: as for :class:`KVCache`.
+
     >>> cache = SlidingKVCache(1, 1, 1, window=3, head_dim=1, sinks=1)
     >>> for number in range(6):
     ...     new = torch.full((1, 1, 1, 1), float(number))

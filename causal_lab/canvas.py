@@ -49,13 +49,9 @@ _BINARY = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 def palette() -> np.ndarray:
     """List the colours behind the palette numbers.
 
-    Returns
-    -------
-    ndarray, uint8, shape (256, 3)
-        Red, green and blue, 0 to 255.
+    Returns:
+        uint8, shape (256, 3), red, green and blue, 0 to 255.
 
-    Examples
-    --------
     >>> palette()[WHITE].tolist()
     [255, 255, 255]
     """
@@ -71,18 +67,12 @@ def palette() -> np.ndarray:
 def level_of_weight(weights: np.ndarray) -> np.ndarray:
     """Find the palette number of each weight; NaN gets a colour of its own.
 
-    Parameters
-    ----------
-    weights : ndarray, floating, any shape
-        0 to 1; what lies outside is drawn like the nearer end.
+    Args:
+        weights: any shape, 0 to 1; what lies outside is drawn like the nearer end.
 
-    Returns
-    -------
-    ndarray, uint8, same shape
-        Evenly spaced in √weight, so that a small leak is seen.
+    Returns:
+        uint8, same shape, evenly spaced in √weight, so that a small leak is seen.
 
-    Examples
-    --------
     >>> level_of_weight(np.array([0.0, 0.25, 1.0])).tolist()
     [0, 100, 199]
     """
@@ -95,18 +85,12 @@ def level_of_weight(weights: np.ndarray) -> np.ndarray:
 def weight_of_level(levels: np.ndarray) -> np.ndarray:
     """Find the weight that a palette number stands for.
 
-    Parameters
-    ----------
-    levels : ndarray, integer
-        0 to ``WEIGHT_LEVELS - 1``.
+    Args:
+        levels: integer, 0 to ``WEIGHT_LEVELS - 1``.
 
-    Returns
-    -------
-    ndarray, float, same shape
-        0 to 1.
+    Returns:
+        same shape, 0 to 1.
 
-    Examples
-    --------
     >>> weight_of_level(np.array([0, 199])).tolist()
     [0.0, 1.0]
     """
@@ -116,18 +100,9 @@ def weight_of_level(levels: np.ndarray) -> np.ndarray:
 def encode_png(picture: np.ndarray) -> bytes:
     """Turn palette numbers into a PNG, quickly rather than small.
 
-    Parameters
-    ----------
-    picture : ndarray, uint8, shape (height, width)
-        Palette numbers.
+    Args:
+        picture: uint8, shape (height, width), palette numbers.
 
-    Returns
-    -------
-    bytes
-        A PNG file.
-
-    Examples
-    --------
     >>> encode_png(np.full((2, 2), WHITE, dtype=np.uint8))[1:4]
     b'PNG'
     """
@@ -147,24 +122,18 @@ def _flat_palette() -> bytes:
 class Cells:
     """What a :class:`HeatPanel` shows.
 
-    Parameters
-    ----------
-    weights : ndarray, floating, shape (query, key), or None
-        0 to 1; None paints all allowed cells in one colour.
-    blocked : ndarray, bool, shape (query, key), optional
-        Hatched where the weight is 0; a blocked cell with a weight is a leak and framed.
-    labels : sequence of str, optional
-        One per key; numbers if not given.
-    marked : int or sequence of int, optional
-        A query to point at, or several.
-    absent : ndarray, bool, shape (query, key), optional
-        Left pale: what was never computed here, which is neither a 0 nor blocked.
-    framed : ndarray, bool, shape (query, key), optional
-        Framed because it is wrong, in another colour than a leak is. Like that of a leak, the
-        frame needs cells with room for it, at most 32 along a side.
+    Args:
+        weights: shape (query, key), 0 to 1; None paints all allowed cells in one colour.
+        blocked: bool, shape (query, key), hatched where the weight is 0; a blocked cell with a
+            weight is a leak and framed.
+        labels: one per key; numbers if not given.
+        marked: a query to point at, or several.
+        absent: bool, shape (query, key), left pale: what was never computed here, which is neither
+            a 0 nor blocked.
+        framed: bool, shape (query, key), framed because it is wrong, in another colour than a leak
+            is. Like that of a leak, the frame needs cells with room for it, at most 32 along a
+            side.
 
-    Examples
-    --------
     >>> Cells(weights=np.eye(2)).weights.shape
     (2, 2)
     """
@@ -181,17 +150,11 @@ class Cells:
 class Bars:
     """What a :class:`BarPanel` shows.
 
-    Parameters
-    ----------
-    heights : ndarray, floating, shape (length,)
-        0 to 1; NaN leaves a gap with a mark.
-    is_future : ndarray, bool, shape (length,)
-        Which bars take the colour of the future.
-    labels : sequence of str, optional
-        One per bar; numbers if not given.
+    Args:
+        heights: shape (length,), 0 to 1; NaN leaves a gap with a mark.
+        is_future: bool, shape (length,), which bars take the colour of the future.
+        labels: one per bar; numbers if not given.
 
-    Examples
-    --------
     >>> Bars(np.array([0.5]), np.array([False])).heights.tolist()
     [0.5]
     """
@@ -205,13 +168,9 @@ class Bars:
 class Sizes:
     """What a :class:`SizePanel` shows.
 
-    Parameters
-    ----------
-    nbytes : sequence of int, or ndarray, shape (row,)
-        At least 1 each.
+    Args:
+        nbytes: shape (row,).
 
-    Examples
-    --------
     >>> Sizes([2**10, 2**20]).nbytes
     [1024, 1048576]
     """
@@ -223,17 +182,11 @@ class Sizes:
 class Curves:
     """What a :class:`CurvePanel` shows.
 
-    Parameters
-    ----------
-    values : ndarray, floating, shape (curve, length)
-        What leaves the axis is cut off there; NaN leaves a gap.
-    first : int, default 0
-        The whole number that the leftmost value belongs to.
-    marked : int, optional
-        A whole number to draw an upright line at.
+    Args:
+        values: shape (curve, length), what leaves the axis is cut off there; NaN leaves a gap.
+        first: the whole number that the leftmost value belongs to.
+        marked: a whole number to draw an upright line at.
 
-    Examples
-    --------
     >>> Curves(np.zeros((1, 3))).first
     0
     """
@@ -246,20 +199,14 @@ class Curves:
 class HeatPanel:
     """A square of cells, a row for each query and a column for each key.
 
-    Parameters
-    ----------
-    side : int, default 384
-        Width and height of the cells' area, pixels. From ``side`` tokens on, cells are
-        smaller than a pixel, and of those that share a pixel one is shown.
-    colour_bar : bool, default True
-        Whether the scale of the weights stands beside it.
-    words : bool, default True
-        Whether there is room for words below, not only for numbers and single letters.
-    names : (str, str, str), optional
-        What the rows, the columns and the colours are; queries, keys and weights if not given.
+    Args:
+        side: width and height of the cells' area, pixels. From ``side`` tokens on, cells are
+            smaller than a pixel, and of those that share a pixel one is shown.
+        colour_bar: whether the scale of the weights stands beside it.
+        words: whether there is room for words below, not only for numbers and single letters.
+        names: what the rows, the columns and the colours are; queries, keys and weights if not
+            given.
 
-    Examples
-    --------
     >>> HeatPanel(side=100).width
     280
     """
@@ -295,18 +242,9 @@ class HeatPanel:
     def edges(self, length: int) -> np.ndarray:
         """Say at which pixel each cell begins.
 
-        Parameters
-        ----------
-        length : int
-            Cells along the side.
+        Returns:
+            int, shape (length + 1,), the last entry is the end of the last cell.
 
-        Returns
-        -------
-        ndarray, int, shape (length + 1,)
-            The last entry is the end of the last cell.
-
-        Examples
-        --------
         >>> HeatPanel(side=100).edges(4).tolist()
         [0, 25, 50, 75, 100]
         """
@@ -315,15 +253,9 @@ class HeatPanel:
     def paint(self, target: np.ndarray, cells: Cells) -> None:
         """Paste the cells and the tick labels into a picture.
 
-        Parameters
-        ----------
-        target : ndarray, uint8, shape (height, width)
-            A copy of the background; changed in place.
-        cells : Cells
-            What to show.
+        Args:
+            target: uint8, shape (height, width), a copy of the background; changed in place.
 
-        Examples
-        --------
         >>> panel = HeatPanel(side=100)
         >>> picture = panel.background.copy()
         >>> panel.paint(picture, Cells(weights=np.eye(2)))
@@ -401,19 +333,12 @@ class HeatPanel:
 class BarPanel:
     """A row of bars between 0 and 1.
 
-    Parameters
-    ----------
-    width, height : int
-        Of the bars' area, pixels.
-    label : str
-        What the height means.
-    root : bool, default False
-        Whether the height is the square root of the value, so that small ones are seen.
-    words : bool, default True
-        Whether there is room for words below, not only for numbers.
+    Args:
+        width, height: of the bars' area, pixels.
+        label: what the height means.
+        root: whether the height is the square root of the value, so that small ones are seen.
+        words: whether there is room for words below, not only for numbers.
 
-    Examples
-    --------
     >>> BarPanel(width=400, height=200, label="weight").height
     292
     """
@@ -446,18 +371,9 @@ class BarPanel:
     def spans(self, length: int) -> list[tuple[int, int]]:
         """Say where each bar begins and ends.
 
-        Parameters
-        ----------
-        length : int
-            How many bars.
-
-        Returns
-        -------
-        list of (int, int)
+        Returns:
             Pixels from the left of the picture.
 
-        Examples
-        --------
         >>> BarPanel(width=100).spans(2)
         [(101, 141), (151, 191)]
         """
@@ -472,15 +388,9 @@ class BarPanel:
     def paint(self, target: np.ndarray, bars: Bars) -> None:
         """Paste the bars and their labels into a picture.
 
-        Parameters
-        ----------
-        target : ndarray, uint8, shape (height, width)
-            A copy of the background; changed in place.
-        bars : Bars
-            What to show.
+        Args:
+            target: uint8, shape (height, width), a copy of the background; changed in place.
 
-        Examples
-        --------
         >>> panel = BarPanel(width=100, height=50)
         >>> picture = panel.background.copy()
         >>> panel.paint(picture, Bars(np.array([1.0, 0.0]), np.array([False, True])))
@@ -507,29 +417,15 @@ class BarPanel:
 class CurvePanel:
     """Up to four curves over the whole numbers, on a fixed upright axis.
 
-    Parameters
-    ----------
-    names : sequence of str
-        One per curve; they stand beside the panel in the curves' colours.
-    low, high : float
-        Ends of the upright axis.
-    label : str, default "score"
-        What the height means.
-    axis : str, default "distance"
-        What the whole numbers are.
-    log : bool, default False
-        Whether every tick of the upright axis is ten, or a power of ten, times the one below it.
-    width, height : int
-        Of the curves' area, pixels.
+    Args:
+        names: one per curve; they stand beside the panel in the curves' colours.
+        low, high: ends of the upright axis.
+        label: what the height means.
+        axis: what the whole numbers are.
+        log: whether every tick of the upright axis is ten, or a power of ten, times the one below
+            it.
+        width, height: of the curves' area, pixels.
 
-    Raises
-    ------
-    ValueError
-        If there are no names or more than four, ``low`` is not below ``high``, or a logarithmic
-        axis does not begin above 0.
-
-    Examples
-    --------
     >>> CurvePanel(["score"], -1, 1, width=100, height=50).height
     96
     """
@@ -587,18 +483,10 @@ class CurvePanel:
     def points(self, curves: Curves) -> np.ndarray:
         """Say where each value stands.
 
-        Parameters
-        ----------
-        curves : Curves
-            What to show.
+        Returns:
+            shape (curve, length, 2), pixels from the left and from the top of the curves' area; NaN
+            where a value is.
 
-        Returns
-        -------
-        ndarray, float, shape (curve, length, 2)
-            Pixels from the left and from the top of the curves' area; NaN where a value is.
-
-        Examples
-        --------
         >>> panel = CurvePanel(["score"], 0, 1, width=101, height=51)
         >>> panel.points(Curves(np.array([[0.0, 1.0]]))).tolist()
         [[[8.0, 50.0], [92.0, 0.0]]]
@@ -610,20 +498,10 @@ class CurvePanel:
     def paint(self, target: np.ndarray, curves: Curves) -> None:
         """Paste the curves and the numbers below them into a picture.
 
-        Parameters
-        ----------
-        target : ndarray, uint8, shape (height, width)
-            A copy of the background; changed in place.
-        curves : Curves
-            What to show, one row per name.
+        Args:
+            target: uint8, shape (height, width), a copy of the background; changed in place.
+            curves: what to show, one row per name.
 
-        Raises
-        ------
-        ValueError
-            If there is not one row per name, or ``marked`` lies beside the curves.
-
-        Examples
-        --------
         >>> panel = CurvePanel(["score"], 0, 1, width=101, height=51)
         >>> picture = panel.background.copy()
         >>> panel.paint(picture, Curves(np.array([[0.5, 0.5]])))
@@ -668,23 +546,15 @@ class CurvePanel:
 class SizePanel:
     """Sizes in bytes as bars that lie, on an axis where every step is 1,024 times the last.
 
-    Parameters
-    ----------
-    names : sequence of str
-        What each row is, from above.
-    marks : sequence of (int, str), default ()
-        Up to two sizes to compare with, the smaller first, and their names.
-    width : int, default 560
-        Of the bars' area, pixels.
+    The axis goes from 1 KiB to 16 TiB. What is smaller is a thin line at its start; what is larger
+    goes through to its end and beyond, with a point like an arrow's. The size itself stands behind
+    every bar.
 
-    Notes
-    -----
-    The axis goes from 1 KiB to 16 TiB. What is smaller is a thin line at its start; what is
-    larger goes through to its end and beyond, with a point like an arrow's. The size itself
-    stands behind every bar.
+    Args:
+        names: what each row is, from above.
+        marks: up to two sizes to compare with, the smaller first, and their names.
+        width: of the bars' area, pixels.
 
-    Examples
-    --------
     >>> SizePanel(["one token"], width=100).width
     404
     """
@@ -718,18 +588,12 @@ class SizePanel:
     def x_of(self, size: int) -> int:
         """Say how far to the right a size lies.
 
-        Parameters
-        ----------
-        size : int
-            Bytes; what lies outside the axis is put at the nearer end.
+        Args:
+            size: bytes; what lies outside the axis is put at the nearer end.
 
-        Returns
-        -------
-        int
+        Returns:
             Pixels from the left of the panel.
 
-        Examples
-        --------
         >>> panel = SizePanel(["one token"], width=340)
         >>> [panel.x_of(size) - panel.x_of(0) for size in (2**10, 2**20, 2**44, 2**50)]
         [0, 100, 340, 340]
@@ -740,18 +604,12 @@ class SizePanel:
     def span(self, row: int) -> tuple[int, int]:
         """Say where a bar begins and ends, from above.
 
-        Parameters
-        ----------
-        row : int
-            Counted from 0.
+        Args:
+            row: counted from 0.
 
-        Returns
-        -------
-        (int, int)
+        Returns:
             Pixels from the top of the panel.
 
-        Examples
-        --------
         >>> SizePanel(["one token"]).span(0)
         (34, 58)
         """
@@ -761,20 +619,10 @@ class SizePanel:
     def paint(self, target: np.ndarray, sizes: Sizes) -> None:
         """Paste the bars and their sizes into a picture.
 
-        Parameters
-        ----------
-        target : ndarray, uint8, shape (height, width)
-            A copy of the background; changed in place.
-        sizes : Sizes
-            What to show, one per name.
+        Args:
+            target: uint8, shape (height, width), a copy of the background; changed in place.
+            sizes: what to show, one per name.
 
-        Raises
-        ------
-        ValueError
-            If there is not one size per name.
-
-        Examples
-        --------
         >>> panel = SizePanel(["one token"], width=340)
         >>> picture = panel.background.copy()
         >>> panel.paint(picture, Sizes([2**20]))
@@ -806,13 +654,6 @@ class SizePanel:
 class Canvas:
     """Panels side by side, each with a title, over one caption.
 
-    Parameters
-    ----------
-    panels : sequence of HeatPanel, BarPanel, CurvePanel or SizePanel
-        From left to right.
-
-    Examples
-    --------
     >>> canvas = Canvas([HeatPanel(side=100)])
     >>> canvas.paint([Cells(np.eye(2))], titles=["weights"], caption="two tokens").shape
     (248, 280)
@@ -841,22 +682,13 @@ class Canvas:
     ) -> np.ndarray:
         """Paint what the panels show into a new picture.
 
-        Parameters
-        ----------
-        contents : sequence of Cells, Bars, Curves or Sizes
-            One per panel.
-        titles : sequence of str
-            One per panel.
-        caption : str, default ""
-            One line below, which reads the picture.
+        Args:
+            contents, titles: one per panel.
+            caption: one line below, which reads the picture.
 
-        Returns
-        -------
-        ndarray, uint8, shape (height, width)
-            Palette numbers.
+        Returns:
+            uint8, shape (height, width).
 
-        Examples
-        --------
         >>> canvas = Canvas([BarPanel(width=50, height=50)])
         >>> bars = Bars(np.array([1.0]), np.array([False]))
         >>> canvas.paint([bars], titles=["all on one"]).dtype.name
@@ -882,18 +714,9 @@ def _name_axis(target: np.ndarray, name: str, x: int, bottom: int, words: bool) 
 def shortened(label: str) -> str:
     """Cut a word to the room that there is on an axis.
 
-    Parameters
-    ----------
-    label : str
-        Any token.
-
-    Returns
-    -------
-    str
+    Returns:
         The token, or its beginning and three dots in one sign.
 
-    Examples
-    --------
     >>> shortened("a"), shortened("incomprehensible")
     ('a', 'incomprehe…')
     """
@@ -904,18 +727,9 @@ def shortened(label: str) -> str:
 def readable_size(nbytes: int) -> str:
     """Write a size for a reader, in the largest unit that it fills.
 
-    Parameters
-    ----------
-    nbytes : int
-        Not negative.
-
-    Returns
-    -------
-    str
+    Returns:
         Three digits or four, and the unit.
 
-    Examples
-    --------
     >>> readable_size(96), readable_size(2**31), readable_size(1_000_000)
     ('96 bytes', '2 GiB', '977 KiB')
     """

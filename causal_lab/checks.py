@@ -12,25 +12,6 @@ from torch import Tensor
 def check_boolean(name: str, mask: Tensor) -> Tensor:
     """Return the mask if it is a boolean tensor, else say how to mend it.
 
-    Parameters
-    ----------
-    name : str
-        What the caller calls it.
-    mask : Tensor
-        What came.
-
-    Returns
-    -------
-    Tensor
-        The same tensor.
-
-    Raises
-    ------
-    ValueError
-        If ``mask`` is not a boolean tensor.
-
-    Examples
-    --------
     >>> check_boolean("blocked", torch.tensor([True])).tolist()
     [True]
     """
@@ -45,27 +26,10 @@ def check_boolean(name: str, mask: Tensor) -> Tensor:
 def check_size(name: str, size: int, minimum: int = 1) -> int:
     """Return the size as an int if it is large enough, else say what was needed.
 
-    Parameters
-    ----------
-    name : str
-        What the caller calls it.
-    size : int
-        What came; integers of NumPy count as integers, booleans do not.
-    minimum : int, default 1
-        The smallest size that makes sense.
+    Args:
+        size: what came; integers of NumPy count as integers, booleans do not.
+        minimum: the smallest size that makes sense.
 
-    Returns
-    -------
-    int
-        The size.
-
-    Raises
-    ------
-    ValueError
-        If ``size`` is no integer or below ``minimum``.
-
-    Examples
-    --------
     >>> check_size("T", 4)
     4
     """
@@ -82,25 +46,6 @@ def check_size(name: str, size: int, minimum: int = 1) -> int:
 def check_floating(name: str, tensor: Tensor) -> Tensor:
     """Return the tensor if its dtype is floating, else say how to mend it.
 
-    Parameters
-    ----------
-    name : str
-        What the caller calls it.
-    tensor : Tensor
-        What came.
-
-    Returns
-    -------
-    Tensor
-        The same tensor.
-
-    Raises
-    ------
-    ValueError
-        If ``tensor`` is not a floating tensor.
-
-    Examples
-    --------
     >>> check_floating("scores", torch.zeros(2)).tolist()
     [0.0, 0.0]
     """
@@ -115,27 +60,9 @@ def check_floating(name: str, tensor: Tensor) -> Tensor:
 def check_axis(name: str, tensor: Tensor, dim: int) -> Tensor:
     """Return the tensor if it has the axis, with at least one entry along it.
 
-    Parameters
-    ----------
-    name : str
-        What the caller calls it.
-    tensor : Tensor
-        What came.
-    dim : int
-        The axis; negative counts from the end.
+    Args:
+        dim: the axis; negative counts from the end.
 
-    Returns
-    -------
-    Tensor
-        The same tensor.
-
-    Raises
-    ------
-    ValueError
-        If the axis does not exist or is empty.
-
-    Examples
-    --------
     >>> check_axis("scores", torch.zeros(2, 3), -1).shape[-1]
     3
     """
@@ -154,26 +81,10 @@ def check_axis(name: str, tensor: Tensor, dim: int) -> Tensor:
 def check_blocked(blocked: Tensor, scores: Tensor) -> Tensor:
     """Return the mask if it fits the scores, else say how to mend it.
 
-    Parameters
-    ----------
-    blocked : Tensor, bool
-        The mask that came.
-    scores : Tensor, shape (…, query, key)
-        What it is meant for.
+    Args:
+        blocked: bool, the mask that came.
+        scores: shape (…, query, key), what it is meant for.
 
-    Returns
-    -------
-    Tensor
-        The same mask.
-
-    Raises
-    ------
-    ValueError
-        If ``blocked`` is not boolean, lives on another device, or does not broadcast to
-        the shape of ``scores``.
-
-    Examples
-    --------
     >>> check_blocked(torch.tensor([True, False]), torch.zeros(3, 2)).tolist()
     [True, False]
     """
@@ -183,28 +94,10 @@ def check_blocked(blocked: Tensor, scores: Tensor) -> Tensor:
 def check_fits(name: str, tensor: Tensor, scores: Tensor) -> Tensor:
     """Return the tensor if it broadcasts to the scores without enlarging them.
 
-    Parameters
-    ----------
-    name : str
-        What the caller calls it.
-    tensor : Tensor
-        A mask or a bias.
-    scores : Tensor, shape (…, query, key)
-        What it is meant for.
+    Args:
+        tensor: a mask or a bias.
+        scores: shape (…, query, key), what it is meant for.
 
-    Returns
-    -------
-    Tensor
-        The same tensor.
-
-    Raises
-    ------
-    ValueError
-        If ``tensor`` lives on another device or does not broadcast to the shape of
-        ``scores``.
-
-    Examples
-    --------
     >>> check_fits("bias", torch.zeros(2), torch.zeros(3, 2)).shape[0]
     2
     """
@@ -225,25 +118,9 @@ def check_fits(name: str, tensor: Tensor, scores: Tensor) -> Tensor:
 def check_same_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> Tensor:
     """Return the tensor if it lives where the other one does.
 
-    Parameters
-    ----------
-    name, other_name : str
-        What the caller calls them.
-    tensor, other : Tensor
-        What came, and what it must be beside.
+    Args:
+        tensor, other: what came, and what it must be beside.
 
-    Returns
-    -------
-    Tensor
-        The same tensor.
-
-    Raises
-    ------
-    ValueError
-        If the devices differ.
-
-    Examples
-    --------
     >>> check_same_device("k", torch.zeros(2), "q", torch.zeros(2)).shape[0]
     2
     """
@@ -258,25 +135,9 @@ def check_same_device(name: str, tensor: Tensor, other_name: str, other: Tensor)
 def check_same_dtype(name: str, tensor: Tensor, other_name: str, other: Tensor) -> Tensor:
     """Return the tensor if it is floating and has the dtype of the other one.
 
-    Parameters
-    ----------
-    name, other_name : str
-        What the caller calls them.
-    tensor, other : Tensor
-        What came, and what it must agree with.
+    Args:
+        tensor, other: what came, and what it must agree with.
 
-    Returns
-    -------
-    Tensor
-        The same tensor.
-
-    Raises
-    ------
-    ValueError
-        If ``tensor`` is not floating or the dtypes differ.
-
-    Examples
-    --------
     >>> check_same_dtype("k", torch.zeros(2), "q", torch.zeros(2)).shape[0]
     2
     """
@@ -291,25 +152,6 @@ def check_same_dtype(name: str, tensor: Tensor, other_name: str, other: Tensor) 
 def check_tensor(name: str, value: Tensor) -> Tensor:
     """Return the value if it is a tensor, else say how to make one of it.
 
-    Parameters
-    ----------
-    name : str
-        What the caller calls it.
-    value : Tensor
-        What came.
-
-    Returns
-    -------
-    Tensor
-        The same tensor.
-
-    Raises
-    ------
-    ValueError
-        If ``value`` is not a tensor.
-
-    Examples
-    --------
     >>> check_tensor("x", torch.zeros(2)).tolist()
     [0.0, 0.0]
     """
@@ -323,18 +165,6 @@ def check_tensor(name: str, value: Tensor) -> Tensor:
 def describe(value: object) -> str:
     """Name what came in an error message: a tensor's dtype, or the type of anything else.
 
-    Parameters
-    ----------
-    value : object
-        What came.
-
-    Returns
-    -------
-    str
-        A few words.
-
-    Examples
-    --------
     >>> describe(torch.zeros(2)), describe([0.0])
     ('a torch.float32 tensor', 'list')
     """

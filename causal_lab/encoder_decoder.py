@@ -29,23 +29,12 @@ from causal_lab.models import Block, Transformer, _count_positions
 class CrossAttention(MultiHeadAttention):
     """Look at another text in two steps: read it once, then look at it as often as needed.
 
-    Parameters
-    ----------
-    d_model, num_heads, bias, dropout
-        As for :class:`causal_lab.attention.MultiHeadAttention`.
-
-    Raises
-    ------
-    ValueError
-        If ``num_heads`` does not divide ``d_model``, or a number is out of range.
-
-    Notes
-    -----
     Source: Vaswani et al., "Attention is all you need", 2017, section 3.2.3. The same function as
     ``layer(x, context)``, cut where what depends on the context alone is finished.
 
-    Examples
-    --------
+    Args:
+        d_model, num_heads, bias, dropout: as for :class:`causal_lab.attention.MultiHeadAttention`.
+
     >>> layer = CrossAttention(d_model=4, num_heads=2)
     >>> keys, values = layer.read(torch.zeros(1, 5, 4))
     >>> output, weights = layer.look(torch.zeros(1, 3, 4), keys, values)
@@ -56,23 +45,13 @@ class CrossAttention(MultiHeadAttention):
     def read(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the keys and values of a text, which do not depend on who looks.
 
-        Parameters
-        ----------
-        context : Tensor, floating, shape (batch, key, d_model)
-            Who is looked at.
+        Args:
+            context: shape (batch, key, d_model).
 
-        Returns
-        -------
-        keys, values : Tensor, shape (batch, head, key, dim)
-            To be kept for as long as the text is looked at.
+        Returns:
+            keys, values: shape (batch, head, key, dim), to be kept for as long as the text is
+            looked at.
 
-        Raises
-        ------
-        ValueError
-            If ``context`` does not have this shape.
-
-        Examples
-        --------
         >>> CrossAttention(d_model=4, num_heads=2).read(torch.zeros(1, 5, 4))[0].shape
         torch.Size([1, 2, 5, 2])
         """
@@ -91,31 +70,17 @@ class CrossAttention(MultiHeadAttention):
     ) -> tuple[Tensor, Tensor | None]:
         """Look from the tokens of ``x`` at a text that was read.
 
-        Parameters
-        ----------
-        x : Tensor, floating, shape (batch, query, d_model)
-            Who looks.
-        keys, values : Tensor, shape (batch, head, key, dim)
-            From :meth:`read`.
-        blocked : Tensor, bool, broadcastable to (batch, head, query, key), optional
-            True where the query may not look: on the padding of the text, nothing else.
-        need_weights : bool, default True
-            False takes the fused path, which shows no weights.
+        Args:
+            x: shape (batch, query, d_model).
+            keys, values: shape (batch, head, key, dim), from :meth:`read`.
+            blocked: bool, broadcastable to (batch, head, query, key), True where the query may not
+                look: on the padding of the text, nothing else.
+            need_weights: False takes the fused path, which shows no weights.
 
-        Returns
-        -------
-        output : Tensor, shape (batch, query, d_model)
-            One vector per query.
-        weights : Tensor, shape (batch, head, query, key), or None
-            Before dropout.
+        Returns:
+            output: shape (batch, query, d_model), one vector per query.
+            weights: shape (batch, head, query, key), before dropout.
 
-        Raises
-        ------
-        ValueError
-            If a shape, dtype or device does not fit.
-
-        Examples
-        --------
         >>> layer = CrossAttention(d_model=4, num_heads=1)
         >>> x, context = torch.zeros(1, 2, 4), torch.zeros(1, 3, 4)
         >>> blocked = torch.tensor([False, True, False])
@@ -137,26 +102,12 @@ class CrossAttention(MultiHeadAttention):
 class DecoderBlock(Block):
     """Look at the own text, then at the other one, then think.
 
-    Parameters
-    ----------
-    d_model, num_heads
-        As for :class:`causal_lab.models.Block`.
-    dropout, epsilon
-        As for :class:`causal_lab.models.Block`.
-    **options
-        As for :class:`causal_lab.models.Block`; ``norm_first`` must be True.
-
-    Raises
-    ------
-    ValueError
-        As :class:`causal_lab.models.Block` does, or if ``norm_first`` is False.
-
-    Notes
-    -----
     Source: Vaswani et al., 2017, section 3.1, with the norms before each branch.
 
-    Examples
-    --------
+    Args:
+        d_model, num_heads, dropout, epsilon: as for :class:`causal_lab.models.Block`.
+        **options: as for :class:`causal_lab.models.Block`; ``norm_first`` must be True.
+
     >>> block = DecoderBlock(d_model=8, num_heads=2)
     >>> keys_values = block.cross_attention.read(torch.zeros(1, 5, 8))
     >>> block(torch.zeros(1, 3, 8), keys_values=keys_values).shape
@@ -191,33 +142,20 @@ class DecoderBlock(Block):
     ) -> Tensor:
         """Pass the tokens through.
 
-        Parameters
-        ----------
-        x : Tensor, floating, shape (batch, length, d_model)
-            One vector per token of the target.
-        blocked : Tensor, bool, broadcastable to (batch, head, query, key), optional
-            True where a token may not look at another one of the target.
-        keys_values : (Tensor, Tensor)
-            Of the source, from ``cross_attention.read``.
-        source_blocked : Tensor, bool, broadcastable to (batch, head, query, key), optional
-            True where a token may not look at one of the source.
-        remember : callable, optional
-            A cache's ``append``, for the target.
-        weights, cross_weights : list, optional
-            Get the attention weights within the target, and from target to source.
+        Args:
+            x: shape (batch, length, d_model).
+            blocked: bool, broadcastable to (batch, head, query, key), True where a token may not
+                look at another one of the target.
+            keys_values: of the source, from ``cross_attention.read``.
+            source_blocked: bool, broadcastable to (batch, head, query, key), True where a token may
+                not look at one of the source.
+            remember: a cache's ``append``, for the target.
+            weights, cross_weights: get the attention weights within the target, and from target to
+                source.
 
-        Returns
-        -------
-        Tensor, shape (batch, length, d_model)
-            One vector per token.
+        Returns:
+            shape (batch, length, d_model).
 
-        Raises
-        ------
-        ValueError
-            If something does not fit.
-
-        Examples
-        --------
         >>> block, seen = DecoderBlock(d_model=8, num_heads=2), []
         >>> keys_values = block.cross_attention.read(torch.zeros(1, 5, 8))
         >>> _ = block(torch.zeros(1, 3, 8), keys_values=keys_values, cross_weights=seen)
@@ -243,17 +181,11 @@ class DecoderBlock(Block):
 class Memory:
     """What the decoder looks at: the source, read once.
 
-    Parameters
-    ----------
-    encoded : Tensor, shape (batch, source length, d_model)
-        What the encoder makes of the source.
-    keys_values : tuple of (Tensor, Tensor)
-        For each layer of the decoder, each of shape (batch, head, source length, dim).
-    blocked : Tensor, bool, shape (batch, 1, 1, source length), or None
-        True on padding.
+    Args:
+        encoded: shape (batch, source length, d_model), what the encoder makes of the source.
+        keys_values: for each layer of the decoder, each of shape (batch, head, source length, dim).
+        blocked: bool, shape (batch, 1, 1, source length), True on padding.
 
-    Examples
-    --------
     >>> model = EncoderDecoder(10, 10, 8, d_model=8, num_heads=2)
     >>> len(model.encode(torch.ones(1, 3, dtype=torch.long)).keys_values)
     2
@@ -267,20 +199,10 @@ class Memory:
 class Decoder(Transformer):
     """Read a text from left to right, like GPT, with a look at a memory in every block.
 
-    Parameters
-    ----------
-    vocabulary_size, max_length
-        As for :class:`causal_lab.models.Transformer`.
-    **options
-        As for :class:`causal_lab.models.Transformer`; positions must be learned ones.
+    Args:
+        vocabulary_size, max_length: as for :class:`causal_lab.models.Transformer`.
+        **options: as for :class:`causal_lab.models.Transformer`; positions must be learned ones.
 
-    Raises
-    ------
-    ValueError
-        If a number is out of range, or positions are of another kind.
-
-    Examples
-    --------
     >>> Decoder(10, 8, d_model=8, num_heads=2).causal
     True
     """
@@ -295,22 +217,11 @@ class Decoder(Transformer):
     def forward(self, ids: Tensor, memory: Memory, padding: Tensor | None = None, **how) -> Tensor:
         """Score every token of the vocabulary at every position.
 
-        Parameters
-        ----------
-        ids, memory, padding
-            As for :meth:`hidden_states`.
-        **how
-            As for :meth:`hidden_states`.
+        Args:
+            ids, memory, padding, **how: as for :meth:`hidden_states`.
 
-        Returns
-        -------
-        Tensor, shape (batch, length, vocabulary)
-            Logits.
-
-        Raises
-        ------
-        ValueError
-            As :meth:`hidden_states` does.
+        Returns:
+            shape (batch, length, vocabulary).
         """
         return self.head(self.hidden_states(ids, memory, padding, **how))
 
@@ -326,28 +237,16 @@ class Decoder(Transformer):
     ) -> Tensor:
         """Read the tokens; give one vector per position, before the head.
 
-        Parameters
-        ----------
-        ids : Tensor, integer, shape (batch, length)
-            Token ids; with a cache, only those that it has not seen.
-        memory : Memory
-            From :meth:`EncoderDecoder.encode`.
-        padding : Tensor, bool, shape (batch, length), optional
-            True on padding.
-        cache : KVCache, optional
-            From ``new_cache``; keys and values of the target.
-        weights, cross_weights : list, optional
-            Get the attention weights of each block.
+        Args:
+            ids: integer, shape (batch, length), token ids; with a cache, only those that it has not
+                seen.
+            memory: from :meth:`EncoderDecoder.encode`.
+            padding: bool, shape (batch, length), True on padding.
+            cache: from ``new_cache``; keys and values of the target.
+            weights, cross_weights: get the attention weights of each block.
 
-        Returns
-        -------
-        Tensor, shape (batch, length, d_model)
-            What the decoder makes of each position.
-
-        Raises
-        ------
-        ValueError
-            If the ids, the padding, the memory or the cache do not fit.
+        Returns:
+            shape (batch, length, d_model), what the decoder makes of each position.
         """
         self._check_ids(ids, padding)
         self._check_memory(memory, ids)
@@ -391,37 +290,17 @@ class Decoder(Transformer):
 class EncoderDecoder(nn.Module):
     """Read a source whole, and write a target from left to right.
 
-    Parameters
-    ----------
-    source_vocabulary, target_vocabulary : int
-        Tokens of each language.
-    max_length : int
-        Positions that have a vector, in each of the two.
-    d_model : int, default 64
-        Size of a token's vector; a multiple of ``num_heads``.
-    num_heads : int, default 4
-        Heads of each attention.
-    num_layers : int, default 2
-        Blocks of the encoder, and as many of the decoder.
-    start_id, end_id : int
-        The tokens that start and end a target.
-    mlp_size, dropout, activation, epsilon
-        As for :class:`causal_lab.models.Block`.
-    generator : torch.Generator, optional
-        Draws the first weights, on the CPU; PyTorch's own if not given.
-
-    Raises
-    ------
-    ValueError
-        If a number is out of range, or start and end are the same token.
-
-    Notes
-    -----
     Source: the paper, §7.2 (machine translation) and §8.3 ("hybrid encoder-decoder"); Vaswani et
     al., "Attention is all you need", 2017, with the norms before each branch, as in GPT-2.
 
-    Examples
-    --------
+    Args:
+        max_length: positions that have a vector, in each of the two.
+        d_model: size of a token's vector; a multiple of ``num_heads``.
+        num_layers: blocks of the encoder, and as many of the decoder.
+        start_id, end_id: the tokens that start and end a target.
+        mlp_size, dropout, activation, epsilon: as for :class:`causal_lab.models.Block`.
+        generator: draws the first weights, on the CPU; PyTorch's own if not given.
+
     >>> model = EncoderDecoder(10, 20, max_length=8, d_model=8, num_heads=2)
     >>> source = torch.ones(2, 5, dtype=torch.long)
     >>> model(source, torch.ones(2, 3, dtype=torch.long)).shape
@@ -486,32 +365,18 @@ class EncoderDecoder(nn.Module):
     ) -> Tensor:
         """Score, at every position of the target, which token comes next.
 
-        Parameters
-        ----------
-        source : Tensor, integer, shape (batch, source length)
-            The text that is read.
-        target : Tensor, integer, shape (batch, target length)
-            What is written so far, the start token first.
-        source_padding : Tensor, bool, shape (batch, source length), optional
-            True on padding, which nobody sees.
-        target_padding : Tensor, bool, shape (batch, target length), optional
-            True on padding, which nobody sees.
-        weights : dict, optional
-            Gets three lists, one entry per block, shape (batch, head, query, key): "encoder",
-            "decoder" (within the target), "cross" (from target to source).
+        Args:
+            source: integer, shape (batch, source length).
+            target: integer, shape (batch, target length), what is written so far, the start token
+                first.
+            source_padding: bool, shape (batch, source length), True on padding, which nobody sees.
+            target_padding: bool, shape (batch, target length), True on padding, which nobody sees.
+            weights: gets three lists, one entry per block, shape (batch, head, query, key):
+                "encoder", "decoder" (within the target), "cross" (from target to source).
 
-        Returns
-        -------
-        Tensor, shape (batch, target length, target vocabulary)
-            Logits.
+        Returns:
+            shape (batch, target length, target vocabulary).
 
-        Raises
-        ------
-        ValueError
-            If the ids or the padding do not fit.
-
-        Examples
-        --------
         >>> model, weights = EncoderDecoder(10, 20, 8, d_model=8, num_heads=2), {}
         >>> ids = torch.ones(2, 5, dtype=torch.long)
         >>> _ = model(ids, ids[:, :3], weights=weights)
@@ -535,27 +400,14 @@ class EncoderDecoder(nn.Module):
     ) -> Memory:
         """Read the source, and compute once what every word of the target will look at.
 
-        Parameters
-        ----------
-        source : Tensor, integer, shape (batch, length)
-            The text that is read.
-        padding : Tensor, bool, shape (batch, length), optional
-            True on padding.
-        weights : list, optional
-            Gets the attention weights of each block of the encoder.
+        Args:
+            source: integer, shape (batch, length).
+            padding: bool, shape (batch, length), True on padding.
+            weights: gets the attention weights of each block of the encoder.
 
-        Returns
-        -------
-        Memory
+        Returns:
             For ``decoder(target, memory)``.
 
-        Raises
-        ------
-        ValueError
-            If the ids or the padding do not fit, or a source is nothing but padding.
-
-        Examples
-        --------
         >>> model = EncoderDecoder(10, 20, 8, d_model=8, num_heads=2)
         >>> model.encode(torch.ones(2, 5, dtype=torch.long)).encoded.shape
         torch.Size([2, 5, 8])
@@ -576,27 +428,16 @@ class EncoderDecoder(nn.Module):
     ) -> Tensor:
         """Ask every position of the target for the next token, given the true ones before it.
 
-        Parameters
-        ----------
-        source : Tensor, integer, shape (batch, source length)
-            The text that is read.
-        target : Tensor, integer, shape (batch, target length)
-            The right answer, from the start token to the end token.
-        source_padding, target_padding : Tensor, bool, optional
-            True on padding, which is neither seen nor asked for.
+        Args:
+            source: integer, shape (batch, source length).
+            target: integer, shape (batch, target length), the right answer, from the start token to
+                the end token.
+            source_padding, target_padding: bool, True on padding, which is neither seen nor asked
+                for.
 
-        Returns
-        -------
-        Tensor, shape ()
-            Mean cross-entropy in nats per token.
+        Returns:
+            shape (), mean cross-entropy in nats per token.
 
-        Raises
-        ------
-        ValueError
-            If there is no next token to ask for, or something does not fit.
-
-        Examples
-        --------
         >>> model = EncoderDecoder(10, 20, 8, d_model=8, num_heads=2)
         >>> ids = torch.ones(2, 5, dtype=torch.long)
         >>> model.loss(ids, ids).item() > 0
@@ -633,29 +474,16 @@ class EncoderDecoder(nn.Module):
         The source is read once. Each step reads one token: the cache keeps the keys and values of
         those before it.
 
-        Parameters
-        ----------
-        source : Tensor, integer, shape (batch, length)
-            The texts that are read.
-        source_padding : Tensor, bool, shape (batch, length), optional
-            True on padding, where they are of different lengths.
-        max_new_tokens : int, optional
-            At most so many; as many as the model can write if not given.
-        pad_id : int, default 0
-            What stands after an end token.
+        Args:
+            source: integer, shape (batch, length), the texts that are read.
+            source_padding: bool, shape (batch, length), True on padding, where they are of
+                different lengths.
+            max_new_tokens: at most so many; as many as the model can write if not given.
+            pad_id: what stands after an end token.
 
-        Returns
-        -------
-        Tensor, int64, shape (batch, new)
-            Without the start token, with the end token.
+        Returns:
+            int64, shape (batch, new), without the start token, with the end token.
 
-        Raises
-        ------
-        ValueError
-            If the source does not fit, or a number is out of range.
-
-        Examples
-        --------
         >>> model = EncoderDecoder(10, 20, 8, d_model=8, num_heads=2).eval()
         >>> model.translate(torch.ones(2, 5, dtype=torch.long), max_new_tokens=3).shape[0]
         2

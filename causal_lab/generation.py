@@ -18,36 +18,18 @@ from causal_lab.models import Transformer
 def prefill(
     model: Transformer, ids: Tensor, cache: KVCache, padding: Tensor | None = None
 ) -> Tensor:
-    """Read the prompt in one pass, and score what may come after it.
+    """Read the prompt in one pass, and score what may come after it (§7.3, B.7).
 
-    Parameters
-    ----------
-    model : Transformer
-        Causal, in eval mode.
-    ids : Tensor, integer, shape (batch, length)
-        The prompts.
-    cache : KVCache
-        From ``model.new_cache``; takes the prompts.
-    padding : Tensor, bool, shape (batch, length), optional
-        True on padding, which must stand on the left: the last token of each prompt is real.
+    Args:
+        model: causal, in eval mode.
+        ids: integer, shape (batch, length), the prompts.
+        cache: from ``model.new_cache``; takes the prompts.
+        padding: bool, shape (batch, length), True on padding, which must stand on the left: the
+            last token of each prompt is real.
 
-    Returns
-    -------
-    Tensor, shape (batch, vocabulary)
-        Logits of the next token.
+    Returns:
+        shape (batch, vocabulary), logits of the next token.
 
-    Raises
-    ------
-    ValueError
-        If a prompt is empty, ends in padding, or something does not fit. The cache is then as
-        before.
-
-    Notes
-    -----
-    Source: the paper, §7.3 and B.7.
-
-    Examples
-    --------
     >>> from causal_lab.models import GPT
     >>> model = GPT(10, 8, d_model=8, num_heads=2).eval()
     >>> cache = model.new_cache(batch=1)
@@ -62,31 +44,16 @@ def prefill(
 def decode_one_token(model: Transformer, token: Tensor, cache: KVCache) -> Tensor:
     """Read one more token, and score what may come after it.
 
-    Parameters
-    ----------
-    model : Transformer
-        Causal, in eval mode.
-    token : Tensor, integer, shape (batch,)
-        The newest token of each text.
-    cache : KVCache
-        Holds everything before it.
-
-    Returns
-    -------
-    Tensor, shape (batch, vocabulary)
-        Logits of the next token.
-
-    Raises
-    ------
-    ValueError
-        If ``token`` is not one per text, or there is no room. The cache is then as before.
-
-    Notes
-    -----
     No mask is needed: the newest token may look at everything that there is.
 
-    Examples
-    --------
+    Args:
+        model: causal, in eval mode.
+        token: integer, shape (batch,), the newest token of each text.
+        cache: holds everything before it.
+
+    Returns:
+        shape (batch, vocabulary), logits of the next token.
+
     >>> from causal_lab.models import GPT
     >>> model = GPT(10, 8, d_model=8, num_heads=2).eval()
     >>> cache = model.new_cache(batch=1)
@@ -111,40 +78,22 @@ def sample(
 ) -> Tensor:
     """Choose one token per text.
 
-    Parameters
-    ----------
-    logits : Tensor, floating, shape (batch, vocabulary)
-        Scores.
-    temperature : float, optional
-        Above 0; below 1 prefers what is likely. Without it, the likeliest token is taken
-        (greedy).
-    top_k : int, optional
-        Choose among the k likeliest only.
-    top_p : float, optional
-        Choose among the likeliest that together have this probability, above 0 and up to 1;
-        at least one. Counted after ``top_k``.
-    generator : torch.Generator, optional
-        On the CPU, where the numbers are drawn whatever the device of the logits; PyTorch's own
-        if not given.
-
-    Returns
-    -------
-    Tensor, int64, shape (batch,)
-        On the device of the logits.
-
-    Raises
-    ------
-    ValueError
-        If a number is out of range, ``top_k`` or ``top_p`` comes without a temperature, or the
-        logits are no scores.
-
-    Notes
-    -----
     Source: Fan et al., "Hierarchical neural story generation", 2018, for top-k; Holtzman et al.,
     "The curious case of neural text degeneration", 2020, for top-p.
 
-    Examples
-    --------
+    Args:
+        logits: shape (batch, vocabulary), scores.
+        temperature: above 0; below 1 prefers what is likely. Without it, the likeliest token is
+            taken (greedy).
+        top_k: choose among the k likeliest only.
+        top_p: choose among the likeliest that together have this probability, above 0 and up to 1;
+            at least one. Counted after ``top_k``.
+        generator: on the CPU, where the numbers are drawn whatever the device of the logits;
+            PyTorch's own if not given.
+
+    Returns:
+        int64, shape (batch,), on the device of the logits.
+
     >>> logits = torch.tensor([[1.0, 3.0, 2.0]])
     >>> sample(logits).tolist()
     [1]
@@ -190,41 +139,24 @@ def stream(
 ) -> Iterator[Tensor]:
     """Write on, and give each token as soon as it is there.
 
-    Parameters
-    ----------
-    model : Transformer
-        Causal, in eval mode.
-    prompts : Tensor, integer, shape (batch, length); or sequence of rows of ids
-        How the texts begin. Rows of different lengths are padded on the left.
-    max_new_tokens : int
-        At most so many per text.
-    temperature, top_k, top_p, generator
-        As for :func:`sample`; greedy if no temperature is given.
-    stop_tokens : collection of int, default ()
-        A text that has one of them is finished.
-    pad_id : int, default 0
-        What a finished text gets, and what short prompts are padded with.
-    padding : Tensor, bool, shape (batch, length), optional
-        True on padding on the left of ``prompts``, if they are a tensor.
-    cache : KVCache, optional
-        An empty one, a sliding one for example; one that is just large enough if not given.
-    on_weights : callable, optional
-        Called after every pass with the attention weights of each block, shape (batch, head,
-        query, key).
+    Args:
+        model: causal, in eval mode.
+        prompts: integer, shape (batch, length); or sequence of rows of ids, how the texts begin.
+            Rows of different lengths are padded on the left.
+        max_new_tokens: at most so many per text.
+        temperature, top_k, top_p, generator: as for :func:`sample`; greedy if no temperature is
+            given.
+        stop_tokens: a text that has one of them is finished.
+        pad_id: what a finished text gets, and what short prompts are padded with.
+        padding: bool, shape (batch, length), True on padding on the left of ``prompts``, if they
+            are a tensor.
+        cache: an empty one, a sliding one for example; one that is just large enough if not given.
+        on_weights: called after every pass with the attention weights of each block, shape
+            (batch, head, query, key).
 
-    Yields
-    ------
-    Tensor, int64, shape (batch,)
-        The next token of each text. It ends when all are finished.
+    Yields:
+        int64, shape (batch,), the next token of each text. It ends when all are finished.
 
-    Raises
-    ------
-    ValueError
-        When called, not later: if a prompt is empty, the text would outgrow the model, or a
-        number is out of range.
-
-    Examples
-    --------
     >>> from causal_lab.models import GPT
     >>> model = GPT(10, 8, d_model=8, num_heads=2).eval()
     >>> len(list(stream(model, [[1, 2], [3]], max_new_tokens=4)))
@@ -279,25 +211,13 @@ def generate(
 ) -> Tensor:
     """Write on, and give the whole texts when they are finished.
 
-    Parameters
-    ----------
-    model, prompts, max_new_tokens, pad_id, padding
-        As for :func:`stream`.
-    **options
-        As for :func:`stream`.
+    Args:
+        model, prompts, max_new_tokens, pad_id, padding, **options: as for :func:`stream`.
 
-    Returns
-    -------
-    Tensor, int64, shape (batch, length + new)
-        Prompts, padded on the left if they are of different lengths, and what was written.
+    Returns:
+        int64, shape (batch, length + new), prompts, padded on the left if they are of different
+        lengths, and what was written.
 
-    Raises
-    ------
-    ValueError
-        As :func:`stream` does.
-
-    Examples
-    --------
     >>> from causal_lab.models import GPT
     >>> model = GPT(10, 8, d_model=8, num_heads=2).eval()
     >>> generate(model, torch.tensor([[1, 2, 3]]), max_new_tokens=4).shape
@@ -312,27 +232,14 @@ def generate(
 def pad_left(rows: Sequence, pad_id: int = 0) -> tuple[Tensor, Tensor]:
     """Put rows of different lengths into one batch, their ends below each other.
 
-    Parameters
-    ----------
-    rows : sequence of sequences of int, or of Tensors
-        Token ids, at least one per row.
-    pad_id : int, default 0
-        What stands before the shorter ones.
+    Args:
+        rows: sequence of sequences of int, or of Tensors, token ids, at least one per row.
+        pad_id: what stands before the shorter ones.
 
-    Returns
-    -------
-    ids : Tensor, int64, shape (batch, length)
-        The rows.
-    padding : Tensor, bool, shape (batch, length)
-        True where there is no token.
+    Returns:
+        ids: int64, shape (batch, length).
+        padding: bool, shape (batch, length), True where there is no token.
 
-    Raises
-    ------
-    ValueError
-        If there is no row, or an empty one, or ``pad_id`` is negative.
-
-    Examples
-    --------
     >>> ids, padding = pad_left([[5, 6, 7], [8]])
     >>> ids.tolist(), padding.int().tolist()
     ([[5, 6, 7], [0, 0, 8]], [[0, 0, 0], [1, 1, 0]])
@@ -355,20 +262,12 @@ def pad_left(rows: Sequence, pad_id: int = 0) -> tuple[Tensor, Tensor]:
 def cached_step(model: Transformer, **options) -> Callable:
     """Make the ``step`` that :func:`causal_lab.causality.check_cache` asks for.
 
-    Parameters
-    ----------
-    model : Transformer
-        Causal.
-    **options
-        For ``model.new_cache``, a window for example.
+    Args:
+        **options: for ``model.new_cache``, a window for example.
 
-    Returns
-    -------
-    callable
+    Returns:
         ``step(chunk, cache) -> (logits, cache)``; a cache is made when None comes.
 
-    Examples
-    --------
     >>> from causal_lab.causality import check_cache
     >>> from causal_lab.models import GPT
     >>> model = GPT(10, 8, d_model=8, num_heads=2).eval()

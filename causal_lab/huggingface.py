@@ -51,13 +51,9 @@ BERT = {
 def load_gpt2(model_class: type, state_dict: Mapping[str, Tensor], num_heads: int) -> nn.Module:
     """Build a GPT with these weights, for :meth:`causal_lab.models.GPT.from_hf_state_dict`.
 
-    Parameters
-    ----------
-    model_class, state_dict, num_heads
-        The class, and what came to its door.
+    Args:
+        model_class, state_dict, num_heads: the class, and what came to its door.
 
-    Examples
-    --------
     >>> load_gpt2(nn.Module, {"wpe.weight": torch.zeros(8, 4)}, num_heads=2)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ValueError: this is no GPT-2 that fits here: token_embedding.weight is missing...
@@ -69,13 +65,9 @@ def load_gpt2(model_class: type, state_dict: Mapping[str, Tensor], num_heads: in
 def load_bert(model_class: type, state_dict: Mapping[str, Tensor], num_heads: int) -> nn.Module:
     """Build a BERT with these weights, for :meth:`causal_lab.models.BERT.from_hf_state_dict`.
 
-    Parameters
-    ----------
-    model_class, state_dict, num_heads
-        The class, and what came to its door.
+    Args:
+        model_class, state_dict, num_heads: the class, and what came to its door.
 
-    Examples
-    --------
     >>> load_bert(nn.Module, {"wpe.weight": torch.zeros(8, 4)}, num_heads=2)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ValueError: this is no BERT that fits here: token_embedding.weight is missing...
@@ -96,15 +88,10 @@ def load_bert(model_class: type, state_dict: Mapping[str, Tensor], num_heads: in
 def translate(state_dict: Mapping[str, Tensor], names: Mapping[str, str | None]) -> dict:
     """Give every weight the name and the form that it has here.
 
-    Parameters
-    ----------
-    state_dict : mapping of str to Tensor
-        Weights by their names there.
-    names : mapping of str to str or None
-        :data:`GPT2` or :data:`BERT`; what stands beside None is left out.
+    Args:
+        state_dict: weights by their names there.
+        names: :data:`GPT2` or :data:`BERT`; what stands beside None is left out.
 
-    Examples
-    --------
     >>> weights = translate({"h.3.mlp.c_fc.weight": torch.zeros(2, 8)}, GPT2)
     >>> {name: tuple(weight.shape) for name, weight in weights.items()}
     {'blocks.3.mlp.0.weight': (8, 2)}

@@ -32,23 +32,9 @@ class _DistanceBias(nn.Module):
     def blocked(self, query_len: int, key_len: int | None = None) -> Tensor:
         """Say which cells get exactly nothing, as a boolean mask.
 
-        Parameters
-        ----------
-        query_len, key_len : int
-            As in the call.
+        Returns:
+            bool, shape (head, query, key), True where the bias is −∞.
 
-        Returns
-        -------
-        Tensor, bool, shape (head, query, key)
-            True where the bias is −∞.
-
-        Raises
-        ------
-        ValueError
-            If a length is no integer of at least 1, or there are more queries than keys.
-
-        Examples
-        --------
         >>> RelativeBias(1, max_distance=2).blocked(3).int().tolist()
         [[[0, 1, 1], [0, 0, 1], [0, 0, 0]]]
         """
@@ -73,24 +59,10 @@ class _DistanceBias(nn.Module):
 class DistanceDecay(_DistanceBias):
     """Lower the score by so much per step back, with a slope per head that learns.
 
-    Parameters
-    ----------
-    num_heads : int
-        Heads, at least 1.
+    The slopes start where ALiBi fixes them for a power of two of heads, 2^(−8h/H) for h = 1 … H,
+    and stay above 0 by a softplus. Source: Press et al., "Train short, test long", 2022; slopes
+    that learn: Chi et al., "KERPLE", 2022.
 
-    Raises
-    ------
-    ValueError
-        If ``num_heads`` is no integer of at least 1.
-
-    Notes
-    -----
-    The slopes start where ALiBi fixes them for a power of two of heads, 2^(−8h/H) for
-    h = 1 … H, and stay above 0 by a softplus. Source: Press et al., "Train short, test long",
-    2022; slopes that learn: Chi et al., "KERPLE", 2022.
-
-    Examples
-    --------
     >>> decay = DistanceDecay(2)
     >>> [round(slope, 4) for slope in decay.slopes.tolist()]
     [0.0625, 0.0039]
@@ -115,25 +87,13 @@ class DistanceDecay(_DistanceBias):
 class RelativeBias(_DistanceBias):
     """Raise or lower the score by a number per head and distance.
 
-    Parameters
-    ----------
-    num_heads : int
-        Heads, at least 1.
-    max_distance : int
-        The last distance with a number of its own, at least 0; all farther ones share it.
-
-    Raises
-    ------
-    ValueError
-        If a number is no integer or too small.
-
-    Notes
-    -----
     All start at 0. Source: Raffel et al., "Exploring the limits of transfer learning" (T5), 2020,
     who let several far distances share a number.
 
-    Examples
-    --------
+    Args:
+        max_distance: the last distance with a number of its own, at least 0; all farther ones share
+            it.
+
     >>> bias = RelativeBias(3, max_distance=4)
     >>> bias.table.shape, bias(6).shape
     (torch.Size([3, 5]), torch.Size([3, 6, 6]))
@@ -151,30 +111,15 @@ class RelativeBias(_DistanceBias):
 class AdaptiveSpan(_DistanceBias):
     """Let each head learn how far back it looks; beyond that it is blocked exactly.
 
-    Parameters
-    ----------
-    num_heads : int
-        Heads, at least 1.
-    max_span : int
-        The largest span, at least 1.
-    ramp : int
-        Over how many steps the gate closes, at least 1.
-    span : float, optional
-        Where every head starts, between 0 and ``max_span``; half of it if not given. Begin
-        wide: a short span may not find its way up against a penalty.
-
-    Raises
-    ------
-    ValueError
-        If a number is no integer or too small, or ``span`` is out of range.
-
-    Notes
-    -----
     span = max_span · sigmoid(logit), so that there is a slope everywhere; the article clamps a
     share of max_span. Source: Sukhbaatar et al., "Adaptive attention span in transformers", 2019.
 
-    Examples
-    --------
+    Args:
+        max_span: the largest span, at least 1.
+        ramp: over how many steps the gate closes, at least 1.
+        span: where every head starts, between 0 and ``max_span``; half of it if not given. Begin
+            wide: a short span may not find its way up against a penalty.
+
     >>> span = AdaptiveSpan(1, max_span=2, ramp=1)
     >>> span.spans.tolist(), span(3)[0, -1].tolist(), span.keys_kept().tolist()
     ([1.0], [-inf, 0.0, 0.0], [2])
@@ -194,23 +139,9 @@ class AdaptiveSpan(_DistanceBias):
     def gates(self, query_len: int, key_len: int | None = None) -> Tensor:
         """Give the gates themselves.
 
-        Parameters
-        ----------
-        query_len, key_len : int
-            As in the call.
+        Returns:
+            shape (head, query, key), 0 to 1; 0 in the future.
 
-        Returns
-        -------
-        Tensor, shape (head, query, key)
-            0 to 1; 0 in the future.
-
-        Raises
-        ------
-        ValueError
-            If a length is no integer of at least 1, or there are more queries than keys.
-
-        Examples
-        --------
         >>> AdaptiveSpan(1, max_span=2, ramp=2).gates(1, 4).tolist()
         [[[0.0, 0.5, 1.0, 1.0]]]
         """
@@ -220,13 +151,9 @@ class AdaptiveSpan(_DistanceBias):
     def keys_kept(self) -> Tensor:
         """Count how many of the newest keys each head can see, its own token included.
 
-        Returns
-        -------
-        Tensor, integer, shape (head,)
-            What a cache of that head must keep.
+        Returns:
+            integer, shape (head,), what a cache of that head must keep.
 
-        Examples
-        --------
         >>> AdaptiveSpan(2, max_span=6, ramp=2).keys_kept().tolist()
         [5, 5]
         """
@@ -237,13 +164,9 @@ class AdaptiveSpan(_DistanceBias):
     def penalty(self) -> Tensor:
         """Give what a loss should add, times a price, so that heads look no farther than useful.
 
-        Returns
-        -------
-        Tensor, shape ()
-            The mean span, in tokens.
+        Returns:
+            shape (), the mean span, in tokens.
 
-        Examples
-        --------
         >>> AdaptiveSpan(2, max_span=6, ramp=2).penalty().item()
         3.0
         """
@@ -261,30 +184,14 @@ class LearnedMask(_DistanceBias):
 
     The own token is always seen, its gate is 1. Farther back than ``max_distance`` is blocked.
 
-    Parameters
-    ----------
-    num_heads : int
-        Heads, at least 1.
-    max_distance : int
-        The farthest key with a gate, at least 0.
-    future : int, default 0
-        How many steps into the future have a gate as well. For showing what goes wrong.
-    gate : float, default 0.5
-        Where all gates start, between 0 and 1.
-
-    Raises
-    ------
-    ValueError
-        If a number is no integer or too small, ``gate`` does not lie between 0 and 1, or there
-        is nothing to learn.
-
-    Notes
-    -----
     gate = sigmoid(logit), bias = log gate. A softmax sees only the ratios of the gates; the own
     token's 1 fixes their scale. Source: the paper, §11, "learnable masks".
 
-    Examples
-    --------
+    Args:
+        max_distance: the farthest key with a gate, at least 0.
+        future: how many steps into the future have a gate as well. For showing what goes wrong.
+        gate: where all gates start, between 0 and 1.
+
     >>> mask = LearnedMask(1, max_distance=2)
     >>> mask.distances.tolist(), mask.gates().tolist()
     ([0, 1, 2], [[1.0, 0.5, 0.5]])
@@ -307,13 +214,9 @@ class LearnedMask(_DistanceBias):
     def gates(self) -> Tensor:
         """Give the gates, one per head and distance.
 
-        Returns
-        -------
-        Tensor, shape (head, distance)
-            In the order of ``distances``; 1 at distance 0.
+        Returns:
+            shape (head, distance), in the order of ``distances``; 1 at distance 0.
 
-        Examples
-        --------
         >>> LearnedMask(1, max_distance=1, future=1, gate=0.25).gates().tolist()
         [[0.25, 1.0, 0.25]]
         """
@@ -322,13 +225,9 @@ class LearnedMask(_DistanceBias):
     def penalty(self) -> Tensor:
         """Give what a loss should add, times a price, so that gates close unless they are needed.
 
-        Returns
-        -------
-        Tensor, shape ()
-            The sum of a head's gates, the own token's left out, averaged over the heads.
+        Returns:
+            shape (), the sum of a head's gates, the own token's left out, averaged over the heads.
 
-        Examples
-        --------
         >>> LearnedMask(2, max_distance=4).penalty().item()
         2.0
         """
@@ -337,23 +236,12 @@ class LearnedMask(_DistanceBias):
     def open_distances(self, threshold: float = 0.5) -> list[list[int]]:
         """List which distances stay open when each gate is made hard.
 
-        Parameters
-        ----------
-        threshold : float, default 0.5
-            Between 0 and 1; a gate below it closes.
+        Args:
+            threshold: between 0 and 1; a gate below it closes.
 
-        Returns
-        -------
-        list of list of int
+        Returns:
             One per head; negative ones lie in the future.
 
-        Raises
-        ------
-        ValueError
-            If ``threshold`` does not lie between 0 and 1.
-
-        Examples
-        --------
         >>> LearnedMask(1, max_distance=2).open_distances(), LearnedMask(1, 2).open_distances(0.6)
         ([[0, 1, 2]], [[0]])
         """
@@ -365,25 +253,13 @@ class LearnedMask(_DistanceBias):
     ) -> Tensor:
         """Make the gates hard: a boolean mask that blocks exactly.
 
-        Parameters
-        ----------
-        query_len, key_len : int
-            As in the call.
-        threshold : float, default 0.5
-            Between 0 and 1; a gate below it closes.
+        Args:
+            threshold: between 0 and 1; a gate below it closes.
 
-        Returns
-        -------
-        Tensor, bool, shape (head, query, key)
-            True where the query may not look. Every token sees itself.
+        Returns:
+            bool, shape (head, query, key), True where the query may not look. Every token sees
+            itself.
 
-        Raises
-        ------
-        ValueError
-            If ``threshold`` does not lie between 0 and 1, or the lengths do not fit.
-
-        Examples
-        --------
         >>> LearnedMask(1, max_distance=2).harden(3, threshold=0.6).int().tolist()
         [[[0, 1, 1], [1, 0, 1], [1, 1, 0]]]
         """

@@ -14,32 +14,14 @@ from causal_lab.checks import check_boolean, check_size, describe
 
 
 def algorithm_4_causal_mask(T: int) -> Tensor:
-    """Build the causal logit mask entry by entry, as the paper writes it.
+    """Build the causal logit mask entry by entry, as the paper writes it (Algorithm 4, B.2).
 
-    Two plain loops, slow on purpose: this is the reference that the fast versions are
-    compared with.
+    Two plain loops, slow on purpose: this is the reference that the fast versions are compared
+    with.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens, at least 1.
+    Returns:
+        float32, (query, key) = (T, T), 0 where ``key <= query``, −∞ above the diagonal.
 
-    Returns
-    -------
-    Tensor, float32, shape (query, key) = (T, T)
-        0 where ``key <= query``, −∞ above the diagonal.
-
-    Raises
-    ------
-    ValueError
-        If ``T`` is not an integer of at least 1.
-
-    Notes
-    -----
-    Source: the paper's Algorithm 4 (B.2).
-
-    Examples
-    --------
     >>> algorithm_4_causal_mask(3).tolist()
     [[0.0, -inf, -inf], [0.0, 0.0, -inf], [0.0, 0.0, 0.0]]
     """
@@ -55,32 +37,14 @@ def algorithm_4_causal_mask(T: int) -> Tensor:
 
 
 def generate_causal_mask(T: int, *, device: torch.device | str | None = None) -> Tensor:
-    """Block every key that comes after its query (B.4).
+    """Block every key that comes after its query (B.4, §4.1).
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens, at least 1.
-    device : torch.device or str, optional
-        Where the mask is made; the default device if not given.
+    The paper hands ``device`` on without its name (B.6); here it is named, as in every function
+    that makes a tensor.
 
-    Returns
-    -------
-    Tensor, bool, shape (query, key) = (T, T)
-        True where the query may not look: strictly above the diagonal.
+    Returns:
+        bool, (query, key) = (T, T), True where the query may not look: strictly above the diagonal.
 
-    Raises
-    ------
-    ValueError
-        If ``T`` is not an integer of at least 1.
-
-    Notes
-    -----
-    Source: the paper, B.4 and §4.1. The paper hands ``device`` on without its name (B.6); here it
-    is named, as in every function that makes a tensor.
-
-    Examples
-    --------
     >>> generate_causal_mask(4).int().tolist()
     [[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
     """
@@ -91,34 +55,17 @@ def generate_causal_mask(T: int, *, device: torch.device | str | None = None) ->
 def generate_causal_logit_mask(
     T: int, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Make the matrix M that is added to the scores: 0 or −∞ (B.5).
+    """Make the matrix M that is added to the scores: 0 or −∞ (B.5, §4.1).
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens, at least 1.
-    device : torch.device or str, optional
-        Where the mask is made; the default device if not given.
-    dtype : torch.dtype, default float32
-        A floating dtype, the same as that of the scores.
+    The paper's text says "a large negative value", its code says −∞; only −∞ gives a weight of
+    exactly 0 for every score.
 
-    Returns
-    -------
-    Tensor, shape (query, key) = (T, T)
-        0 where the query may look, −∞ where it may not.
+    Args:
+        dtype: a floating dtype, the same as that of the scores.
 
-    Raises
-    ------
-    ValueError
-        If ``T`` is not an integer of at least 1, or ``dtype`` is not floating.
+    Returns:
+        (query, key) = (T, T), 0 where the query may look, −∞ where it may not.
 
-    Notes
-    -----
-    Source: the paper, B.5 and §4.1. The paper's text says "a large negative value", its
-    code says −∞; only −∞ gives a weight of exactly 0 for every score.
-
-    Examples
-    --------
     >>> generate_causal_logit_mask(2).tolist()
     [[0.0, -inf], [0.0, 0.0]]
     """
@@ -130,34 +77,17 @@ def generate_incremental_mask(
 ) -> Tensor:
     """Block the future for a chunk of new tokens behind a KV cache (B.7).
 
-    Query ``i`` of the chunk stands at position ``past_len + i``, so the rectangle is
-    aligned at its lower right corner.
+    Query ``i`` of the chunk stands at position ``past_len + i``, so the rectangle is aligned at its
+    lower right corner.
 
-    Parameters
-    ----------
-    past_len : int
-        Tokens already cached; 0 gives the square causal mask.
-    current_len : int
-        New tokens in this chunk, at least 1.
-    device : torch.device or str, optional
-        Where the mask is made; the default device if not given.
+    Args:
+        past_len: tokens already cached; 0 gives the square causal mask.
+        current_len: new tokens in this chunk, at least 1.
 
-    Returns
-    -------
-    Tensor, bool, shape (query, key) = (current_len, past_len + current_len)
-        True where the query may not look.
+    Returns:
+        bool, (query, key) = (current_len, past_len + current_len), True where the query may not
+        look.
 
-    Raises
-    ------
-    ValueError
-        If ``past_len`` is negative, ``current_len`` below 1, or either is no integer.
-
-    Notes
-    -----
-    Source: the paper, B.7.
-
-    Examples
-    --------
     >>> generate_incremental_mask(2, 2).int().tolist()
     [[0, 0, 0, 1], [0, 0, 0, 0]]
     """
@@ -172,34 +102,17 @@ def generate_sliding_window_mask(
 ) -> Tensor:
     """Block the future, and what lies further back than a window.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens, at least 1.
-    window : int
-        How many tokens a query sees, its own included, at least 1.
-    sinks : int, default 0
-        How many of the first tokens every query sees nevertheless, if they are not its future.
-    device : torch.device or str, optional
-        Where the mask is made; the default device if not given.
-
-    Returns
-    -------
-    Tensor, bool, shape (query, key) = (T, T)
-        True where the query may not look.
-
-    Raises
-    ------
-    ValueError
-        If a number is no integer or too small.
-
-    Notes
-    -----
     Source: Beltagy et al., "Longformer", 2020; for the sinks, Xiao et al., "Efficient streaming
     language models with attention sinks", 2023.
 
-    Examples
-    --------
+    Args:
+        window: how many tokens a query sees, its own included, at least 1.
+        sinks: how many of the first tokens every query sees nevertheless, if they are not its
+            future.
+
+    Returns:
+        bool, (query, key) = (T, T), True where the query may not look.
+
     >>> generate_sliding_window_mask(4, 2).int().tolist()
     [[0, 1, 1, 1], [0, 0, 1, 1], [1, 0, 0, 1], [1, 1, 0, 0]]
     >>> generate_sliding_window_mask(4, 2, sinks=1).int().tolist()[3]
@@ -222,33 +135,18 @@ def generate_padding_mask(
 ) -> Tensor:
     """Block the padding of a batch of sequences of different lengths.
 
-    Parameters
-    ----------
-    lengths : Tensor or sequence of int, shape (batch,)
-        Real tokens in each sequence, 0 to ``max_len``.
-    max_len : int, optional
-        Padded length; the longest sequence if not given.
-    side : {"right", "left"}, default "right"
-        Where the padding stands: behind the tokens or before them.
-    device : torch.device or str, optional
-        Where the mask is made; the device of ``lengths`` if not given.
+    Args:
+        lengths: shape (batch,), real tokens in each sequence, 0 to ``max_len``.
+        max_len: padded length; the longest sequence if not given.
+        side: {"right", "left"}, where the padding stands: behind the tokens or before them.
+        device: where the mask is made; the device of ``lengths`` if not given.
 
-    Returns
-    -------
-    Tensor, bool, shape (batch, head, query, key) = (batch, 1, 1, max_len)
-        True on padding. The two axes of length 1 make
-        ``generate_causal_mask(T) | padding`` mean what it says: without them the batch
-        axis would be taken for the query axis. ``nn.MultiheadAttention`` wants
+    Returns:
+        bool, (batch, head, query, key) = (batch, 1, 1, max_len), True on padding. The two axes of
+        length 1 make ``generate_causal_mask(T) | padding`` mean what it says: without them the
+        batch axis would be taken for the query axis. ``nn.MultiheadAttention`` wants
         ``key_padding_mask=padding[:, 0, 0]``.
 
-    Raises
-    ------
-    ValueError
-        If ``lengths`` is empty, not a row of integers, or out of range, or ``side`` is
-        neither "left" nor "right".
-
-    Examples
-    --------
     >>> generate_padding_mask([3, 1])[:, 0, 0].int().tolist()
     [[0, 0, 0], [0, 1, 1]]
     >>> generate_padding_mask([3, 1], side="left")[:, 0, 0].int().tolist()
@@ -284,33 +182,17 @@ def generate_prefix_mask(
 ) -> Tensor:
     """Block the future, except inside a prefix, where everyone sees everyone.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens, at least 1.
-    prefix_len : int
-        Tokens of the prefix, 0 to ``T``; 0 gives the causal mask, ``T`` blocks nothing.
-    device : torch.device or str, optional
-        Where the mask is made; the default device if not given.
-
-    Returns
-    -------
-    Tensor, bool, shape (query, key) = (T, T)
-        True where the query may not look: at what comes later *and* lies behind the prefix.
-
-    Raises
-    ------
-    ValueError
-        If a number is no integer or too small, or the prefix is longer than the text.
-
-    Notes
-    -----
     The prefix sees its own future, so such a model is causal only from the prefix's last token on:
-    ask the loss of nothing before it. Source: Dong et al., "Unified language model
-    pre-training", 2019; Raffel et al., "Exploring the limits of transfer learning" (T5), 2019.
+    ask the loss of nothing before it. Source: Dong et al., "Unified language model pre-training",
+    2019; Raffel et al., "Exploring the limits of transfer learning" (T5), 2019.
 
-    Examples
-    --------
+    Args:
+        prefix_len: tokens of the prefix, 0 to ``T``; 0 gives the causal mask, ``T`` blocks nothing.
+
+    Returns:
+        bool, (query, key) = (T, T), True where the query may not look: at what comes later *and*
+        lies behind the prefix.
+
     >>> generate_prefix_mask(4, 2).int().tolist()
     [[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
     """
@@ -333,32 +215,20 @@ def generate_document_mask(
 
     Several short documents are packed into one row, so that no room is lost to padding.
 
-    Parameters
-    ----------
-    document_ids : Tensor or sequence of int, shape (T,) or (batch, T)
-        Which document each token belongs to; the numbers need no order.
-    device : torch.device or str, optional
-        Where the mask is made; the device of ``document_ids`` if not given.
-
-    Returns
-    -------
-    Tensor, bool, shape (query, key) = (T, T), or (batch, head, query, key) = (batch, 1, T, T)
-        True where the documents differ. The order of time is not in it: write
-        ``generate_causal_mask(T) | generate_document_mask(document_ids)``.
-
-    Raises
-    ------
-    ValueError
-        If ``document_ids`` is not one or two axes of integers, or is empty.
-
-    Notes
-    -----
     The mask alone does not make a packed document equal to the document alone: its positions must
     begin at 0 again, too. Source: Krell et al., "Efficient sequence packing without
     cross-contamination", 2021.
 
-    Examples
-    --------
+    Args:
+        document_ids: shape (T,) or (batch, T), which document each token belongs to; the numbers
+            need no order.
+        device: where the mask is made; the device of ``document_ids`` if not given.
+
+    Returns:
+        bool, (query, key) = (T, T), or (batch, head, query, key) = (batch, 1, T, T), True where the
+        documents differ. The order of time is not in it: write ``generate_causal_mask(T) |
+        generate_document_mask(document_ids)``.
+
     >>> generate_document_mask([0, 0, 1]).int().tolist()
     [[0, 0, 1], [0, 0, 1], [1, 1, 0]]
     """
@@ -374,34 +244,21 @@ def generate_retrieval_mask(
 ) -> Tensor:
     """Block the future, and hide retrieved passages from each other.
 
-    Parameters
-    ----------
-    segment_ids : Tensor or sequence of int, shape (T,) or (batch, T)
-        1, 2, … for the tokens of the passages; 0 for all that is shared: an instruction, the
-        question, the answer.
-    device : torch.device or str, optional
-        Where the mask is made; the device of ``segment_ids`` if not given.
+    A passage sees the shared tokens before it and itself. If none stands *between* the passages
+    (it would pass on what it saw), its keys and values do not depend on which passages are beside
+    it. If its positions do not either, they can be computed once, kept, and used in any order.
+    Source: Ratner et al., "Parallel context windows for large language models", 2022; Gim et al.,
+    "Prompt Cache", 2023; the paper, §11.
 
-    Returns
-    -------
-    Tensor, bool, shape (query, key) = (T, T), or (batch, head, query, key) = (batch, 1, T, T)
-        True where the query may not look: at the future, and from one passage into another.
+    Args:
+        segment_ids: shape (T,) or (batch, T), 1, 2, … for the tokens of the passages; 0 for all
+            that is shared: an instruction, the question, the answer.
+        device: where the mask is made; the device of ``segment_ids`` if not given.
 
-    Raises
-    ------
-    ValueError
-        If ``segment_ids`` is not one or two axes of integers, is empty, or holds a negative.
+    Returns:
+        bool, (query, key) = (T, T), or (batch, head, query, key) = (batch, 1, T, T), True where the
+        query may not look: at the future, and from one passage into another.
 
-    Notes
-    -----
-    A passage sees the shared tokens before it and itself. If none stands *between* the passages (it
-    would pass on what it saw), its keys and values do not depend on which passages are beside it.
-    If its positions do not either, they can be computed once, kept, and used in any order. Source:
-    Ratner et al., "Parallel context windows for large language models", 2022; Gim et al., "Prompt
-    Cache", 2023; the paper, §11.
-
-    Examples
-    --------
     >>> generate_retrieval_mask([1, 1, 2, 0]).int().tolist()
     [[0, 1, 1, 1], [0, 0, 1, 1], [1, 1, 0, 1], [0, 0, 0, 0]]
     """
@@ -422,23 +279,12 @@ def to_allowed(blocked: Tensor) -> Tensor:
 
     ``scaled_dot_product_attention``, FlexAttention and Hugging Face mean this one.
 
-    Parameters
-    ----------
-    blocked : Tensor, bool, any shape
-        True where attention is blocked.
+    Args:
+        blocked: bool, any shape, True where attention is blocked.
 
-    Returns
-    -------
-    Tensor, bool, same shape
-        True where attention is allowed.
+    Returns:
+        bool, same shape, True where attention is allowed.
 
-    Raises
-    ------
-    ValueError
-        If ``blocked`` is not boolean.
-
-    Examples
-    --------
     >>> to_allowed(generate_causal_mask(2)).int().tolist()
     [[1, 0], [1, 1]]
     """
@@ -448,23 +294,12 @@ def to_allowed(blocked: Tensor) -> Tensor:
 def from_allowed(allowed: Tensor) -> Tensor:
     """Come back from the opposite convention: True where attention is blocked.
 
-    Parameters
-    ----------
-    allowed : Tensor, bool, any shape
-        True where attention is allowed.
+    Args:
+        allowed: bool, any shape, True where attention is allowed.
 
-    Returns
-    -------
-    Tensor, bool, same shape
-        True where attention is blocked.
+    Returns:
+        bool, same shape, True where attention is blocked.
 
-    Raises
-    ------
-    ValueError
-        If ``allowed`` is not boolean.
-
-    Examples
-    --------
     >>> from_allowed(torch.ones(2, 2).tril().bool()).int().tolist()
     [[0, 1], [0, 0]]
     """
@@ -472,31 +307,17 @@ def from_allowed(allowed: Tensor) -> Tensor:
 
 
 def to_additive(blocked: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Turn a boolean mask into the matrix that is added to the scores.
+    """Turn a boolean mask into the matrix that is added to the scores (B.5).
 
-    Parameters
-    ----------
-    blocked : Tensor, bool, any shape
-        True where attention is blocked.
-    dtype : torch.dtype, default float32
-        A floating dtype, the same as that of the scores.
+    Filled, not multiplied: 0 · −∞ is NaN.
 
-    Returns
-    -------
-    Tensor, same shape
-        −∞ where blocked, 0 elsewhere.
+    Args:
+        blocked: bool, any shape, True where attention is blocked.
+        dtype: a floating dtype, the same as that of the scores.
 
-    Raises
-    ------
-    ValueError
-        If ``blocked`` is not boolean, or ``dtype`` is not floating.
+    Returns:
+        same shape, −∞ where blocked, 0 elsewhere.
 
-    Notes
-    -----
-    Filled, not multiplied: 0 · −∞ is NaN. Source: the paper, B.5.
-
-    Examples
-    --------
     >>> to_additive(torch.tensor([False, True])).tolist()
     [0.0, -inf]
     """
@@ -513,24 +334,12 @@ def to_additive(blocked: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 def from_additive(additive: Tensor) -> Tensor:
     """Read a 0/−∞ matrix back as a boolean mask.
 
-    Parameters
-    ----------
-    additive : Tensor, floating, any shape
-        0 where allowed, −∞ where blocked.
+    Args:
+        additive: any shape, 0 where allowed, −∞ where blocked.
 
-    Returns
-    -------
-    Tensor, bool, same shape
-        True where blocked.
+    Returns:
+        bool, same shape, True where blocked.
 
-    Raises
-    ------
-    ValueError
-        If ``additive`` is not floating or holds anything but 0 and −∞: a finite fill such
-        as −1e9 is a very large bias, not a mask, and a position bias is no mask at all.
-
-    Examples
-    --------
     >>> from_additive(generate_causal_logit_mask(2)).int().tolist()
     [[0, 1], [0, 0]]
     """
@@ -552,29 +361,17 @@ def from_additive(additive: Tensor) -> Tensor:
 def to_mask_mod(blocked: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
     """Cross over to FlexAttention, which asks a function: True where attention is *allowed*.
 
-    Parameters
-    ----------
-    blocked : Tensor, bool, shape (query, key) or (batch, head, query, key)
-        True where attention is blocked; ``batch`` and ``head`` may be 1, for all.
-
-    Returns
-    -------
-    callable
-        Takes (batch, head, query, key) as integer tensors, as the ``mask_mod`` of
-        ``torch.nn.attention.flex_attention.create_block_mask`` does.
-
-    Raises
-    ------
-    ValueError
-        If ``blocked`` is not boolean or has another number of axes.
-
-    Notes
-    -----
     A table that is looked up saves FlexAttention no memory, as a rule written with ``>=`` would;
     the kernel skips blocked blocks all the same. Source: Dong et al., "Flex Attention", 2024.
 
-    Examples
-    --------
+    Args:
+        blocked: bool, shape (query, key) or (batch, head, query, key), True where attention is
+            blocked; ``batch`` and ``head`` may be 1, for all.
+
+    Returns:
+        Takes (batch, head, query, key) as integer tensors, as the ``mask_mod`` of
+        ``torch.nn.attention.flex_attention.create_block_mask`` does.
+
     >>> mask_mod = to_mask_mod(generate_causal_mask(3))
     >>> bool(mask_mod(0, 0, torch.tensor(0), torch.tensor(2)))
     False

@@ -16,25 +16,13 @@ from causal_lab.text import Vocabulary
 def bits_per_token(model: GPT, batches: Sequence[Tensor]) -> float:
     """Measure how surprised a model is by the next token of a text.
 
-    Parameters
-    ----------
-    model : GPT
-        In eval mode.
-    batches : sequence of Tensor, each of shape (batch, length)
-        Token ids that it was not trained on.
+    Args:
+        model: in eval mode.
+        batches: each of shape (batch, length), token ids that it was not trained on.
 
-    Returns
-    -------
-    float
+    Returns:
         Mean cross-entropy in bits, however the texts are cut into batches.
 
-    Raises
-    ------
-    ValueError
-        If there are no batches.
-
-    Examples
-    --------
     >>> model = GPT(4, 8, d_model=8, num_heads=2).eval()
     >>> bits_per_token(model, [torch.zeros(2, 8, dtype=torch.long)]) > 0
     True
@@ -54,30 +42,17 @@ def bits_when_writing(
 ) -> float:
     """Measure how surprised a model is by a token that is really not there yet.
 
-    The model gets what stands before and nothing else, as when it writes. A GPT is asked for
-    the next token, a BERT for a mask token put at the end.
+    The model gets what stands before and nothing else, as when it writes. A GPT is asked for the
+    next token, a BERT for a mask token put at the end.
 
-    Parameters
-    ----------
-    model : GPT or BERT
-        In eval mode.
-    batches : sequence of Tensor, each of shape (batch, length)
-        Token ids that it was not trained on.
-    positions : sequence of int
-        Which tokens are asked for; from 1 on.
+    Args:
+        model: GPT or BERT, in eval mode.
+        batches: each of shape (batch, length), token ids that it was not trained on.
+        positions: which tokens are asked for; from 1 on.
 
-    Returns
-    -------
-    float
+    Returns:
         Mean cross-entropy in bits, however the texts are cut into batches.
 
-    Raises
-    ------
-    ValueError
-        If there are no batches, or a position lies outside the sequence.
-
-    Examples
-    --------
     >>> model = GPT(1, 8, d_model=8, num_heads=2).eval()
     >>> bits_when_writing(model, [torch.zeros(2, 8, dtype=torch.long)], positions=[3])
     0.0
@@ -100,27 +75,14 @@ def fill_accuracy(model: Transformer, batches: Sequence[Tensor], positions: Sequ
 
     A BERT reads the sequence with the mask token in its place; a GPT reads what stands before.
 
-    Parameters
-    ----------
-    model : BERT or GPT
-        In eval mode.
-    batches : sequence of Tensor, each of shape (batch, length)
-        Token ids that it was not trained on.
-    positions : sequence of int
-        Which tokens are hidden, one after the other; from 1 on.
+    Args:
+        model: BERT or GPT, in eval mode.
+        batches: each of shape (batch, length), token ids that it was not trained on.
+        positions: which tokens are hidden, one after the other; from 1 on.
 
-    Returns
-    -------
-    float
+    Returns:
         Share of right answers.
 
-    Raises
-    ------
-    ValueError
-        If there are no batches, or a position lies outside the sequence.
-
-    Examples
-    --------
     >>> model = BERT(1, 8, d_model=8, num_heads=2).eval()
     >>> fill_accuracy(model, [torch.zeros(2, 8, dtype=torch.long)], positions=[3])
     1.0
@@ -146,34 +108,18 @@ def write(
 ) -> Tensor:
     """Let a model write on, one token after the other.
 
-    A GPT is asked for the token after the last; a BERT for a mask token put at the end. When
-    the text gets longer than the model reads, it reads the end of it.
+    A GPT is asked for the token after the last; a BERT for a mask token put at the end. When the
+    text gets longer than the model reads, it reads the end of it.
 
-    Parameters
-    ----------
-    model : GPT or BERT
-        In eval mode.
-    prompt : Tensor, integer, shape (batch, length)
-        How the texts begin.
-    steps : int
-        Tokens to write.
-    seed : int
-        The same seed writes the same texts.
-    temperature : float, default 0.8
-        Below 1 prefers what is likely.
+    Args:
+        model: GPT or BERT, in eval mode.
+        prompt: integer, shape (batch, length), how the texts begin.
+        seed: the same seed writes the same texts.
+        temperature: below 1 prefers what is likely.
 
-    Returns
-    -------
-    Tensor, integer, shape (batch, length + steps)
-        The prompts and what was written.
+    Returns:
+        integer, shape (batch, length + steps), the prompts and what was written.
 
-    Raises
-    ------
-    ValueError
-        If ``steps`` or ``temperature`` is not positive.
-
-    Examples
-    --------
     >>> model = GPT(4, 8, d_model=8, num_heads=2).eval()
     >>> write(model, torch.zeros(2, 1, dtype=torch.long), 12, seed=0).shape
     torch.Size([2, 13])
@@ -192,21 +138,13 @@ def write(
 def share_of_known_words(text: str, known: Collection[str]) -> float:
     """Say how much of a text consists of real words.
 
-    Parameters
-    ----------
-    text : str
-        Words between spaces; the first and the last may be cut and do not count.
-    known : collection of str
-        Real words.
+    Args:
+        text: words between spaces; the first and the last may be cut and do not count.
 
-    Returns
-    -------
-    float
-        Characters in real words of two letters or more, as a share of all characters: who
-        writes single letters or spaces only gets 0.
+    Returns:
+        Characters in real words of two letters or more, as a share of all characters: who writes
+        single letters or spaces only gets 0.
 
-    Examples
-    --------
     >>> share_of_known_words("cut a real wrod cut", {"a", "real"})
     0.36363636363636365
     """
@@ -218,20 +156,12 @@ def share_of_known_words(text: str, known: Collection[str]) -> float:
 def as_text(ids: Tensor, vocabulary: Vocabulary) -> str:
     """Put characters together again.
 
-    Parameters
-    ----------
-    ids : Tensor, integer, shape (length,)
-        Characters by number.
-    vocabulary : Vocabulary
-        Of characters.
+    Args:
+        ids: integer, shape (length,), characters by number.
 
-    Returns
-    -------
-    str
+    Returns:
         The text; an unknown character is a box.
 
-    Examples
-    --------
     >>> as_text(torch.tensor([1, 2, 0]), Vocabulary.from_tokens("aab"))
     'ab□'
     """

@@ -35,36 +35,18 @@ POSITIONS = ("learned", "none", "sinusoidal", "alibi", "rotary")
 class Block(nn.Module):
     """Let the tokens look at each other, then let each one think by itself.
 
-    Parameters
-    ----------
-    d_model : int
-        Size of a token's vector; a multiple of ``num_heads``.
-    num_heads : int
-        Heads, at least 1.
-    mlp_size : int, optional
-        Width of the feed-forward layer; 4 · ``d_model`` if not given.
-    dropout : float, default 0.0
-        Share dropped in training from the weights and from both branches.
-    norm_first : bool, default True
-        Normalise what goes into a branch (pre-norm, as GPT-2 does). False normalises what
-        comes out of the sum (post-norm, as the first BERT did).
-    activation : {"tanh", "none"}, default "tanh"
-        How GELU is computed: GPT-2's approximation, or exactly, as BERT does.
-    epsilon : float, default 1e-5
-        Of the layer norms.
+    Source: Radford et al., "Language models are unsupervised multitask learners", 2019; Devlin et
+    al., "BERT", 2018; the paper, §6.
 
-    Raises
-    ------
-    ValueError
-        If ``num_heads`` does not divide ``d_model``, or a number is out of range.
+    Args:
+        d_model: size of a token's vector; a multiple of ``num_heads``.
+        mlp_size: width of the feed-forward layer; 4 · ``d_model`` if not given.
+        dropout: share dropped in training from the weights and from both branches.
+        norm_first: normalise what goes into a branch (pre-norm, as GPT-2 does). False normalises
+            what comes out of the sum (post-norm, as the first BERT did).
+        activation: {"tanh", "none"}, how GELU is computed: GPT-2's approximation, or exactly, as
+            BERT does.
 
-    Notes
-    -----
-    Source: Radford et al., "Language models are unsupervised multitask learners", 2019;
-    Devlin et al., "BERT", 2018; the paper, §6.
-
-    Examples
-    --------
     >>> Block(d_model=8, num_heads=2)(torch.zeros(1, 3, 8)).shape
     torch.Size([1, 3, 8])
     """
@@ -108,35 +90,21 @@ class Block(nn.Module):
     ) -> Tensor:
         """Pass the tokens through.
 
-        Parameters
-        ----------
-        x : Tensor, floating, shape (batch, length, d_model)
-            One vector per token.
-        blocked : Tensor, bool, broadcastable to (batch, head, query, key), optional
-            True where the query may not look.
-        bias : Tensor, floating, broadcastable to (batch, head, query, key), optional
-            Added to the scores before the softmax.
-        turn : callable, optional
-            Turns queries and keys by their positions, as for
-            :meth:`causal_lab.attention.MultiHeadAttention.forward`.
-        remember : callable, optional
-            Takes the new keys and values and gives back all, as for
-            :meth:`causal_lab.attention.MultiHeadAttention.forward`.
-        weights : list, optional
-            Gets the attention weights, shape (batch, head, query, key).
+        Args:
+            x: shape (batch, length, d_model).
+            blocked: bool, broadcastable to (batch, head, query, key), True where the query may not
+                look.
+            bias: broadcastable to (batch, head, query, key), added to the scores before the
+                softmax.
+            turn: turns queries and keys by their positions, as for
+                :meth:`causal_lab.attention.MultiHeadAttention.forward`.
+            remember: takes the new keys and values and gives back all, as for
+                :meth:`causal_lab.attention.MultiHeadAttention.forward`.
+            weights: gets the attention weights, shape (batch, head, query, key).
 
-        Returns
-        -------
-        Tensor, shape (batch, length, d_model)
-            One vector per token.
+        Returns:
+            shape (batch, length, d_model).
 
-        Raises
-        ------
-        ValueError
-            If ``x``, ``blocked`` or ``bias`` does not fit.
-
-        Examples
-        --------
         >>> block = Block(d_model=8, num_heads=2)
         >>> block(torch.zeros(1, 3, 8), generate_causal_mask(3)).shape
         torch.Size([1, 3, 8])
@@ -159,38 +127,18 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Token table, positions, blocks, and the token table again as the head.
 
-    Parameters
-    ----------
-    vocabulary_size : int
-        Tokens, at least 1.
-    max_length : int
-        The longest sequence to read; with learned positions, how many have a vector.
-    d_model : int, default 64
-        Size of a token's vector; a multiple of ``num_heads``.
-    num_heads : int, default 4
-        Heads of each block.
-    num_layers : int, default 2
-        Blocks.
-    causal : bool
-        Whether later positions are blocked: the one boolean.
-    position : {"learned", "none", "sinusoidal", "alibi", "rotary"}, default "learned"
-        How the tokens are told where they stand: by a vector from a table or one of waves, both
-        added to the token's own (times √d_model for waves); by a bias on the scores; by turning
-        queries and keys; or not at all. See :mod:`causal_lab.positions`.
-    mlp_size, dropout, norm_first, activation, epsilon
-        As for :class:`Block`.
-    token_types : int, default 0
-        Kinds of segment that have a vector (two in the first BERT).
-    generator : torch.Generator, optional
-        Draws the first weights, on the CPU; PyTorch's own if not given.
+    Args:
+        max_length: the longest sequence to read; with learned positions, how many have a vector.
+        d_model: size of a token's vector; a multiple of ``num_heads``.
+        causal: whether later positions are blocked: the one boolean.
+        position: {"learned", "none", "sinusoidal", "alibi", "rotary"}, how the tokens are told
+            where they stand: by a vector from a table or one of waves, both added to the token's
+            own (times √d_model for waves); by a bias on the scores; by turning queries and keys; or
+            not at all. See :mod:`causal_lab.positions`.
+        mlp_size, dropout, norm_first, activation, epsilon: as for :class:`Block`.
+        token_types: kinds of segment that have a vector (two in the first BERT).
+        generator: draws the first weights, on the CPU; PyTorch's own if not given.
 
-    Raises
-    ------
-    ValueError
-        If a number is out of range.
-
-    Examples
-    --------
     >>> model = Transformer(10, 8, d_model=8, num_heads=2, causal=True)
     >>> model(torch.zeros(2, 5, dtype=torch.long)).shape
     torch.Size([2, 5, 10])
@@ -288,43 +236,25 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Score every token of the vocabulary at every position.
 
-        Parameters
-        ----------
-        ids : Tensor, integer, shape (batch, length)
-            Token ids; with a cache, only those that it has not seen.
-        padding : Tensor, bool, shape (batch, length), optional
-            True on padding, which nobody sees.
-        positions : Tensor, integer, shape (batch, length), optional
-            Counted over the real tokens if not given, so that padding on the left moves nothing;
-            with a cache, on from those that it holds. One row may serve all texts. Not for ALiBi
-            beside a cache.
-        token_types : Tensor, integer, shape (batch, length), optional
-            The segment of each token; 0 if not given.
-        blocked : Tensor, bool, broadcastable to (batch, head, query, key), optional
-            Blocks more than the model's own mask does, a sliding window for example.
-        bias : Tensor, floating, broadcastable to (batch, head, query, key), optional
-            Added to the scores of every block; with a cache, its key axis counts the cached
-            tokens too.
-        cache : KVCache, optional
-            What the model remembers, from :meth:`new_cache`; it takes the new tokens. Call the
-            model inside ``torch.no_grad()`` then.
-        weights : list, optional
-            Gets the attention weights of each block, shape (batch, head, query, key).
+        Args:
+            ids: integer, shape (batch, length), token ids; with a cache, only those that it has not
+                seen.
+            padding: bool, shape (batch, length), True on padding, which nobody sees.
+            positions: integer, shape (batch, length), counted over the real tokens if not given, so
+                that padding on the left moves nothing; with a cache, on from those that it holds.
+                One row may serve all texts. Not for ALiBi beside a cache.
+            token_types: integer, shape (batch, length), the segment of each token; 0 if not given.
+            blocked: bool, broadcastable to (batch, head, query, key), blocks more than the model's
+                own mask does, a sliding window for example.
+            bias: broadcastable to (batch, head, query, key), added to the scores of every block;
+                with a cache, its key axis counts the cached tokens too.
+            cache: what the model remembers, from :meth:`new_cache`; it takes the new tokens. Call
+                the model inside ``torch.no_grad()`` then.
+            weights: gets the attention weights of each block, shape (batch, head, query, key).
 
-        Returns
-        -------
-        Tensor, shape (batch, length, vocabulary)
-            Logits.
+        Returns:
+            shape (batch, length, vocabulary).
 
-        Raises
-        ------
-        ValueError
-            If the ids are no such tensor, out of range or too many, ``padding``, ``positions``,
-            ``blocked`` or ``bias`` does not fit, or the cache has no room or belongs to another
-            model, and is then as before.
-
-        Examples
-        --------
         >>> model = GPT(10, 8, d_model=8, num_heads=2)
         >>> model(torch.zeros(2, 5, dtype=torch.long)).shape
         torch.Size([2, 5, 10])
@@ -356,23 +286,13 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Read the tokens; give one vector per position, before the head.
 
-        Parameters
-        ----------
-        ids, padding, positions, token_types, blocked, bias, cache, weights
-            As for :meth:`forward`.
+        Args:
+            ids, padding, positions, token_types, blocked, bias, cache, weights: as for
+                :meth:`forward`.
 
-        Returns
-        -------
-        Tensor, shape (batch, length, d_model)
-            What the model makes of each position.
+        Returns:
+            shape (batch, length, d_model), what the model makes of each position.
 
-        Raises
-        ------
-        ValueError
-            As :meth:`forward` does.
-
-        Examples
-        --------
         >>> model = BERT(10, 8, d_model=8, num_heads=2)
         >>> model.hidden_states(torch.zeros(2, 5, dtype=torch.long)).shape
         torch.Size([2, 5, 8])
@@ -440,30 +360,14 @@ class Transformer(nn.Module):
     ) -> KVCache:
         """Make an empty cache that fits this model.
 
-        Parameters
-        ----------
-        batch : int
-            Texts at a time.
-        capacity : int, optional
-            Tokens that each may have; as many as the model can read if not given.
-        window : int, optional
-            Remember only so many tokens, the newest included, in a ``SlidingKVCache``.
-        sinks : int, default 0
-            With a window: how many of the first tokens are remembered for ever.
+        Args:
+            capacity: tokens that each may have; as many as the model can read if not given.
+            window: remember only so many tokens, the newest included, in a ``SlidingKVCache``.
+            sinks: with a window: how many of the first tokens are remembered for ever.
 
-        Returns
-        -------
-        KVCache
+        Returns:
             In the model's dtype, on its device.
 
-        Raises
-        ------
-        ValueError
-            If a number is out of range, or the model is not causal: what it makes of old tokens
-            changes with every new one, so there is nothing to remember.
-
-        Examples
-        --------
         >>> GPT(10, 8, d_model=8, num_heads=2).new_cache(batch=1)
         <KVCache 0 of 8 tokens, 2 layers, 1,024 bytes>
         """
@@ -489,27 +393,13 @@ class Transformer(nn.Module):
     ) -> Tensor | None:
         """Give the mask that every block uses: here GPT and BERT part.
 
-        Parameters
-        ----------
-        length : int
-            Tokens.
-        padding : Tensor, bool, shape (batch, length), optional
-            True on padding.
-        device : torch.device or str, optional
-            Where the mask is made; where the model is, if not given.
+        Args:
+            padding: bool, shape (batch, length), True on padding.
+            device: where the mask is made; where the model is, if not given.
 
-        Returns
-        -------
-        Tensor, bool, broadcastable to (batch, head, query, key), or None
-            True where the query may not look.
+        Returns:
+            bool, broadcastable to (batch, head, query, key), True where the query may not look.
 
-        Raises
-        ------
-        ValueError
-            If ``length`` is not positive.
-
-        Examples
-        --------
         >>> GPT(10, 8, d_model=8, num_heads=2).blocked(2).tolist()
         [[False, True], [False, False]]
         >>> BERT(10, 8, d_model=8, num_heads=2).blocked(2) is None
@@ -526,18 +416,12 @@ class Transformer(nn.Module):
     def head(self, hidden: Tensor) -> Tensor:
         """Ask the token table which token fits each vector.
 
-        Parameters
-        ----------
-        hidden : Tensor, shape (batch, length, d_model)
-            From :meth:`hidden_states`.
+        Args:
+            hidden: shape (batch, length, d_model), from :meth:`hidden_states`.
 
-        Returns
-        -------
-        Tensor, shape (batch, length, vocabulary)
-            Logits.
+        Returns:
+            shape (batch, length, vocabulary).
 
-        Examples
-        --------
         >>> GPT(10, 8, d_model=8, num_heads=2).head(torch.zeros(1, 1, 8)).shape
         torch.Size([1, 1, 10])
         """
@@ -651,26 +535,13 @@ class Transformer(nn.Module):
 class GPT(Transformer):
     """Read from left to right, and guess the next token at every position.
 
-    Parameters
-    ----------
-    vocabulary_size, max_length
-        As for :class:`Transformer`.
-    causal : bool, default True
-        False takes the mask away and leaves all else as it is: the tempting mistake.
-    **options
-        As for :class:`Transformer`.
-
-    Raises
-    ------
-    ValueError
-        If a number is out of range.
-
-    Notes
-    -----
     Source: the paper, §6.1; Radford et al., 2019.
 
-    Examples
-    --------
+    Args:
+        vocabulary_size, max_length: as for :class:`Transformer`.
+        causal: False takes the mask away and leaves all else as it is: the tempting mistake.
+        **options: as for :class:`Transformer`.
+
     >>> model = GPT(10, 8, d_model=8, num_heads=2)
     >>> ids = torch.zeros(2, 5, dtype=torch.long)
     >>> model(ids).shape, model.loss(ids).shape
@@ -683,23 +554,12 @@ class GPT(Transformer):
     def loss(self, ids: Tensor) -> Tensor:
         """Ask every position for the next token: one pass, length − 1 questions.
 
-        Parameters
-        ----------
-        ids : Tensor, integer, shape (batch, length)
-            At least two tokens.
+        Args:
+            ids: integer, shape (batch, length), at least two tokens.
 
-        Returns
-        -------
-        Tensor, shape ()
-            Mean cross-entropy in nats per token.
+        Returns:
+            shape (), mean cross-entropy in nats per token.
 
-        Raises
-        ------
-        ValueError
-            If there is no next token to ask for.
-
-        Examples
-        --------
         >>> model = GPT(10, 8, d_model=8, num_heads=2)
         >>> model.loss(torch.zeros(2, 5, dtype=torch.long)).item() > 0
         True
@@ -713,25 +573,13 @@ class GPT(Transformer):
     def from_hf_state_dict(cls, state_dict: Mapping[str, Tensor], num_heads: int) -> "GPT":
         """Take over the weights of a GPT-2 of Hugging Face's ``transformers``.
 
-        Parameters
-        ----------
-        state_dict : mapping of str to Tensor
-            Of a ``GPT2Model`` or ``GPT2LMHeadModel`` with the default activation.
-        num_heads : int
-            Which the weights do not tell.
+        Args:
+            state_dict: of a ``GPT2Model`` or ``GPT2LMHeadModel`` with the default activation.
+            num_heads: which the weights do not tell.
 
-        Returns
-        -------
-        GPT
+        Returns:
             The same function, in eval mode, with weights of its own.
 
-        Raises
-        ------
-        ValueError
-            If a weight is missing, left over, of another shape, or a head is not tied.
-
-        Examples
-        --------
         >>> GPT.from_hf_state_dict({}, num_heads=12)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ValueError: this is no GPT-2 that fits here: token_embedding.weight is missing...
@@ -742,31 +590,16 @@ class GPT(Transformer):
 class BERT(Transformer):
     """Read the whole sequence at once, and guess the tokens that were hidden.
 
-    Parameters
-    ----------
-    vocabulary_size, max_length
-        As for :class:`Transformer`.
-    mask_id : int, default 0
-        The token that stands where one is hidden.
-    causal : bool, default False
-        As for :class:`Transformer`.
-    head_transform : bool, default False
-        One more layer and a bias before the head, as in the first BERT. Without it, a GPT and
-        a BERT of the same size have the same parameters.
-    **options
-        As for :class:`Transformer`.
-
-    Raises
-    ------
-    ValueError
-        If a number is out of range.
-
-    Notes
-    -----
     Source: the paper, §6.2; Devlin et al., "BERT", 2018.
 
-    Examples
-    --------
+    Args:
+        vocabulary_size, max_length: as for :class:`Transformer`.
+        mask_id: the token that stands where one is hidden.
+        causal: as for :class:`Transformer`.
+        head_transform: one more layer and a bias before the head, as in the first BERT. Without it,
+            a GPT and a BERT of the same size have the same parameters.
+        **options: as for :class:`Transformer`.
+
     >>> model = BERT(10, 8, d_model=8, num_heads=2)
     >>> model.num_parameters == GPT(10, 8, d_model=8, num_heads=2).num_parameters
     True
@@ -798,18 +631,12 @@ class BERT(Transformer):
     def head(self, hidden: Tensor) -> Tensor:
         """Ask the token table which token fits each vector.
 
-        Parameters
-        ----------
-        hidden : Tensor, shape (batch, length, d_model)
-            From :meth:`Transformer.hidden_states`.
+        Args:
+            hidden: shape (batch, length, d_model), from :meth:`Transformer.hidden_states`.
 
-        Returns
-        -------
-        Tensor, shape (batch, length, vocabulary)
-            Logits.
+        Returns:
+            shape (batch, length, vocabulary).
 
-        Examples
-        --------
         >>> BERT(10, 8, d_model=8, num_heads=2).head(torch.zeros(1, 1, 8)).shape
         torch.Size([1, 1, 10])
         """
@@ -820,25 +647,13 @@ class BERT(Transformer):
     def hide(self, ids: Tensor, hidden: Tensor) -> Tensor:
         """Put the mask token where a token is to be hidden.
 
-        Parameters
-        ----------
-        ids : Tensor, integer, shape (batch, length)
-            Token ids.
-        hidden : Tensor, bool, shape (batch, length)
-            True where the model must guess.
+        Args:
+            ids: integer, shape (batch, length).
+            hidden: bool, shape (batch, length), True where the model must guess.
 
-        Returns
-        -------
-        Tensor, integer, shape (batch, length)
-            A copy with ``mask_id`` in these places.
+        Returns:
+            integer, shape (batch, length), a copy with ``mask_id`` in these places.
 
-        Raises
-        ------
-        ValueError
-            If ``hidden`` is not boolean or of another shape.
-
-        Examples
-        --------
         >>> model = BERT(10, 8, d_model=8, num_heads=2)
         >>> model.hide(torch.tensor([[5, 6]]), torch.tensor([[True, False]])).tolist()
         [[0, 6]]
@@ -852,25 +667,13 @@ class BERT(Transformer):
     def loss(self, ids: Tensor, hidden: Tensor) -> Tensor:
         """Hide some tokens and ask for them.
 
-        Parameters
-        ----------
-        ids : Tensor, integer, shape (batch, length)
-            Token ids.
-        hidden : Tensor, bool, shape (batch, length)
-            True where the model must guess; at least one.
+        Args:
+            ids: integer, shape (batch, length).
+            hidden: bool, shape (batch, length), True where the model must guess; at least one.
 
-        Returns
-        -------
-        Tensor, shape ()
-            Mean cross-entropy in nats per hidden token.
+        Returns:
+            shape (), mean cross-entropy in nats per hidden token.
 
-        Raises
-        ------
-        ValueError
-            If nothing is hidden, or ``hidden`` does not fit.
-
-        Examples
-        --------
         >>> model = BERT(10, 8, d_model=8, num_heads=2)
         >>> ids = torch.ones(2, 5, dtype=torch.long)
         >>> model.loss(ids, torch.eye(2, 5).bool()).item() > 0
@@ -886,26 +689,15 @@ class BERT(Transformer):
     def from_hf_state_dict(cls, state_dict: Mapping[str, Tensor], num_heads: int) -> "BERT":
         """Take over the weights of a BERT of Hugging Face's ``transformers``.
 
-        Parameters
-        ----------
-        state_dict : mapping of str to Tensor
-            Of a ``BertModel`` or ``BertForMaskedLM`` with the default activation and norms.
-        num_heads : int
-            Which the weights do not tell.
+        Args:
+            state_dict: of a ``BertModel`` or ``BertForMaskedLM`` with the default activation and
+                norms.
+            num_heads: which the weights do not tell.
 
-        Returns
-        -------
-        BERT
-            The same function, in eval mode, with weights of its own: post-norm, exact GELU,
-            token types, and the transform before the head if there is one.
+        Returns:
+            The same function, in eval mode, with weights of its own: post-norm, exact GELU, token
+            types, and the transform before the head if there is one.
 
-        Raises
-        ------
-        ValueError
-            If a weight is missing, left over, of another shape, or a head is not tied.
-
-        Examples
-        --------
         >>> BERT.from_hf_state_dict({}, num_heads=12)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ValueError: this is no BERT that fits here: token_embedding.weight is missing...

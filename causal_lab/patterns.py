@@ -20,35 +20,18 @@ def generate_dilated_mask(
 ) -> Tensor:
     """Block the future, and all of the past but every so-many-th token back.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens, at least 1.
-    dilation : int
-        The step back from one visible token to the next, at least 1; 1 leaves no gaps.
-    window : int, optional
-        How many tokens a query sees, its own included, at least 1; all the way back if not given.
-    device : torch.device or str, optional
-        Where the mask is made; the default device if not given.
+    With ``window=2`` and the dilations 1, 2, 4, … in one layer after the other, k layers see 2ᵏ
+    tokens. Source: van den Oord et al., "WaveNet", 2016; without a window, the second head of Child
+    et al., "Generating long sequences with sparse transformers", 2019 ("strided").
 
-    Returns
-    -------
-    Tensor, bool, shape (query, key) = (T, T)
-        True where the query may not look.
+    Args:
+        dilation: the step back from one visible token to the next, at least 1; 1 leaves no gaps.
+        window: how many tokens a query sees, its own included, at least 1; all the way back if not
+            given.
 
-    Raises
-    ------
-    ValueError
-        If a number is no integer or too small.
+    Returns:
+        bool, (query, key) = (T, T), True where the query may not look.
 
-    Notes
-    -----
-    With ``window=2`` and the dilations 1, 2, 4, … in one layer after the other, k layers see
-    2ᵏ tokens. Source: van den Oord et al., "WaveNet", 2016; without a window, the second head of
-    Child et al., "Generating long sequences with sparse transformers", 2019 ("strided").
-
-    Examples
-    --------
     >>> generate_dilated_mask(5, 2).int().tolist()[4]
     [0, 1, 0, 1, 0]
     >>> generate_dilated_mask(5, 2, window=2).int().tolist()[4]
@@ -73,35 +56,17 @@ def generate_block_sparse_mask(
 ) -> Tensor:
     """Block the future, and of earlier blocks all but the last few tokens.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens, at least 1.
-    block_size : int
-        Tokens per block, at least 1; the last block may be shorter.
-    summaries : int, default 1
-        How many tokens at the end of each block all later ones see, 0 to ``block_size``.
-    device : torch.device or str, optional
-        Where the mask is made; the default device if not given.
-
-    Returns
-    -------
-    Tensor, bool, shape (query, key) = (T, T)
-        True where the query may not look.
-
-    Raises
-    ------
-    ValueError
-        If a number is no integer or out of range.
-
-    Notes
-    -----
     With one summary or more, two layers see the whole past: a block's last token sees the block,
     and everyone later sees that token. Source: Child et al., "Generating long sequences with sparse
     transformers", 2019 ("fixed", its two heads in one mask); the paper, §11.
 
-    Examples
-    --------
+    Args:
+        block_size: tokens per block, at least 1; the last block may be shorter.
+        summaries: how many tokens at the end of each block all later ones see, 0 to ``block_size``.
+
+    Returns:
+        bool, (query, key) = (T, T), True where the query may not look.
+
     >>> generate_block_sparse_mask(6, 2).int().tolist()[4:]
     [[1, 0, 1, 0, 0, 1], [1, 0, 1, 0, 0, 0]]
     """
@@ -121,30 +86,13 @@ def generate_raster_mask(
 ) -> Tensor:
     """Block what comes later when an image is read like a page, row by row.
 
-    Parameters
-    ----------
-    height, width : int
-        Of the image, at least 1.
-    device : torch.device or str, optional
-        Where the mask is made; the default device if not given.
-
-    Returns
-    -------
-    Tensor, bool, shape (query, key) = (height · width, height · width)
-        True where the query may not look. Pixel (row, column) is token row · width + column.
-
-    Raises
-    ------
-    ValueError
-        If a number is no integer of at least 1.
-
-    Notes
-    -----
     It is the causal mask: two directions have become one. Source: van den Oord et al., "Pixel
     recurrent neural networks", 2016; Parmar et al., "Image transformer", 2018.
 
-    Examples
-    --------
+    Returns:
+        bool, (query, key) = (height · width, height · width), True where the query may not look.
+        Pixel (row, column) is token row · width + column.
+
     >>> torch.equal(generate_raster_mask(2, 3), generate_causal_mask(6))
     True
     """
@@ -157,31 +105,14 @@ def generate_quadrant_mask(
 ) -> Tensor:
     """Block all but the pixels that are neither below nor to the right.
 
-    Parameters
-    ----------
-    height, width : int
-        Of the image, at least 1.
-    device : torch.device or str, optional
-        Where the mask is made; the default device if not given.
+    Causality along both axes at once. Of two pixels, neither may be in the other's past: a partial
+    order, where reading order makes one of them wait. Source: the paper, §11 ("multi-dimensional");
+    Graves et al., "Multi-dimensional recurrent neural networks", 2007.
 
-    Returns
-    -------
-    Tensor, bool, shape (query, key) = (height · width, height · width)
-        True where the query may not look. Pixel (row, column) is token row · width + column.
+    Returns:
+        bool, (query, key) = (height · width, height · width), True where the query may not look.
+        Pixel (row, column) is token row · width + column.
 
-    Raises
-    ------
-    ValueError
-        If a number is no integer of at least 1.
-
-    Notes
-    -----
-    Causality along both axes at once. Of two pixels, neither may be in the other's past: a
-    partial order, where reading order makes one of them wait. Source: the paper, §11
-    ("multi-dimensional"); Graves et al., "Multi-dimensional recurrent neural networks", 2007.
-
-    Examples
-    --------
     >>> generate_quadrant_mask(2, 2).int().tolist()
     [[0, 1, 1, 1], [0, 0, 1, 1], [0, 1, 0, 1], [0, 0, 0, 0]]
     """
@@ -194,31 +125,14 @@ def generate_row_column_mask(
 ) -> Tensor:
     """Block all but the pixels to the left in the same row and above in the same column.
 
-    Parameters
-    ----------
-    height, width : int
-        Of the image, at least 1.
-    device : torch.device or str, optional
-        Where the mask is made; the default device if not given.
-
-    Returns
-    -------
-    Tensor, bool, shape (query, key) = (height · width, height · width)
-        True where the query may not look. Pixel (row, column) is token row · width + column.
-
-    Raises
-    ------
-    ValueError
-        If a number is no integer of at least 1.
-
-    Notes
-    -----
     Two layers see the whole quadrant above and to the left, and no number of layers sees more.
     Source: Ho et al., "Axial attention in multidimensional transformers", 2019, where rows and
     columns are separate layers; the paper, §11.
 
-    Examples
-    --------
+    Returns:
+        bool, (query, key) = (height · width, height · width), True where the query may not look.
+        Pixel (row, column) is token row · width + column.
+
     >>> generate_row_column_mask(2, 2).int().tolist()[3]
     [1, 0, 0, 0]
     """

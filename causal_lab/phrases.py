@@ -68,27 +68,14 @@ PLURAL = {
 def generate_phrases(max_adjectives: int = 3) -> list[tuple[str, str]]:
     """List every phrase of the grammar with its translation.
 
-    Parameters
-    ----------
-    max_adjectives : int, default 3
-        At most so many before a noun.
-
-    Returns
-    -------
-    list of (str, str)
-        English and Vietnamese, words separated by spaces; always in the same order.
-
-    Raises
-    ------
-    ValueError
-        If ``max_adjectives`` is negative.
-
-    Notes
-    -----
     Source: the paper, §7.2, which names machine translation.
 
-    Examples
-    --------
+    Args:
+        max_adjectives: at most so many before a noun.
+
+    Returns:
+        English and Vietnamese, words separated by spaces; always in the same order.
+
     >>> phrases = generate_phrases()
     >>> len(phrases)
     16470
@@ -110,27 +97,14 @@ def split_phrases(
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Put some phrases aside, never to be trained on.
 
-    Parameters
-    ----------
-    phrases : sequence of (str, str)
-        From :func:`generate_phrases`.
-    test_size : int
-        How many; fewer than there are.
-    seed : int
-        The same seed puts the same ones aside.
+    Args:
+        phrases: from :func:`generate_phrases`.
+        test_size: how many; fewer than there are.
+        seed: the same seed puts the same ones aside.
 
-    Returns
-    -------
-    train, test : list of (str, str)
-        No phrase is in both, and together they are all.
+    Returns:
+        train, test: no phrase is in both, and together they are all.
 
-    Raises
-    ------
-    ValueError
-        If nothing would be left to train on.
-
-    Examples
-    --------
     >>> train, test = split_phrases(generate_phrases(), test_size=1000, seed=0)
     >>> len(train), len(test), set(train) & set(test)
     (15470, 1000, set())
@@ -147,18 +121,9 @@ def split_phrases(
 def phrase_vocabulary(texts: Iterable[str]) -> Vocabulary:
     """Give each word of a language its number.
 
-    Parameters
-    ----------
-    texts : iterable of str
-        Words separated by spaces.
-
-    Returns
-    -------
-    Vocabulary
+    Returns:
         0 is no word and fills up rows, 1 starts a text, 2 ends it; then the words, sorted.
 
-    Examples
-    --------
     >>> phrase_vocabulary(["red cats", "red dogs"]).tokens
     ('<unknown>', '<start>', '<end>', 'cats', 'dogs', 'red')
     """
@@ -170,29 +135,15 @@ def encode_phrases(
 ) -> tuple[Tensor, Tensor]:
     """Write texts as rows of ids, the shorter ones filled up on the right.
 
-    Parameters
-    ----------
-    texts : sequence of str
-        Words separated by spaces; at least one text, none empty.
-    vocabulary : Vocabulary
-        From :func:`phrase_vocabulary`.
-    with_ends : bool, default False
-        Whether to put the start token before each text and the end token after it.
+    Args:
+        texts: words separated by spaces; at least one text, none empty.
+        vocabulary: from :func:`phrase_vocabulary`.
+        with_ends: whether to put the start token before each text and the end token after it.
 
-    Returns
-    -------
-    ids : Tensor, int64, shape (text, length)
-        On the CPU.
-    padding : Tensor, bool, shape (text, length)
-        True where there is no word.
+    Returns:
+        ids: int64, shape (text, length), on the CPU.
+        padding: bool, shape (text, length), True where there is no word.
 
-    Raises
-    ------
-    ValueError
-        If there is no list of texts, an empty text, or a word that the vocabulary does not have.
-
-    Examples
-    --------
     >>> words = phrase_vocabulary(["red cats"])
     >>> ids, padding = encode_phrases(["red cats", "cats"], words)
     >>> ids.tolist(), padding.int().tolist()
@@ -216,25 +167,14 @@ def encode_phrases(
 def decode_phrase(ids: Tensor, vocabulary: Vocabulary) -> str:
     """Turn one row of ids into a text again.
 
-    Parameters
-    ----------
-    ids : Tensor, int64, shape (length,)
-        What comes after the end token does not count, nor does a start token before.
-    vocabulary : Vocabulary
-        From :func:`phrase_vocabulary`.
+    Args:
+        ids: int64, shape (length,), what comes after the end token does not count, nor does a start
+            token before.
+        vocabulary: from :func:`phrase_vocabulary`.
 
-    Returns
-    -------
-    str
+    Returns:
         Words separated by spaces.
 
-    Raises
-    ------
-    ValueError
-        If the ids are no row, or outside the vocabulary.
-
-    Examples
-    --------
     >>> words = phrase_vocabulary(["red cats"])
     >>> decode_phrase(torch.tensor([1, 4, 3, 2, 0, 0]), words)
     'red cats'
@@ -256,34 +196,16 @@ def phrase_batches(
 ) -> list[dict[str, Tensor]]:
     """Draw batches of phrases at random, with what a translation loss needs.
 
-    Parameters
-    ----------
-    phrases : sequence of (str, str)
-        Source and target.
-    source_vocabulary, target_vocabulary : Vocabulary
-        From :func:`phrase_vocabulary`.
-    batch_size : int
-        Phrases per batch.
-    steps : int
-        Batches.
-    seed : int
-        The same seed draws the same phrases, on every device.
-    device : torch.device or str, optional
-        Where the batches go; the CPU if not given.
+    Args:
+        phrases: source and target.
+        source_vocabulary, target_vocabulary: from :func:`phrase_vocabulary`.
+        seed: the same seed draws the same phrases, on every device.
+        device: where the batches go; the CPU if not given.
 
-    Returns
-    -------
-    list of dict
+    Returns:
         ``source``, ``target`` (with start and end token), ``source_padding`` and
         ``target_padding``, each of shape (batch, length).
 
-    Raises
-    ------
-    ValueError
-        If there is no phrase, a number is not positive, or a word is not in its vocabulary.
-
-    Examples
-    --------
     >>> phrases = [("red cats", "con mèo đỏ")]
     >>> english, vietnamese = (phrase_vocabulary(texts) for texts in zip(*phrases))
     >>> [batch] = phrase_batches(phrases, english, vietnamese, batch_size=2, steps=1, seed=0)

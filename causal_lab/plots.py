@@ -40,8 +40,6 @@ _SCORE_MAP = colormaps["PuOr_r"]
 class LabFigure(Figure):
     """A Figure that shows itself where a notebook's cell ends with it.
 
-    Examples
-    --------
     >>> LabFigure(figsize=(2, 1), dpi=100)
     <Figure size 200x100 with 0 Axes>
     """
@@ -61,18 +59,12 @@ class LabFigure(Figure):
 def new_figure(width: float = 5.0, height: float = 4.0) -> LabFigure:
     """Make an empty figure that belongs to nobody.
 
-    Parameters
-    ----------
-    width, height : float
-        Inches.
+    Args:
+        width, height: inches.
 
-    Returns
-    -------
-    LabFigure
+    Returns:
         At 100 dots per inch, with a layout that leaves room for labels.
 
-    Examples
-    --------
     >>> new_figure(3, 2)
     <Figure size 300x200 with 0 Axes>
     """
@@ -88,29 +80,10 @@ def plot_mask(
 ) -> Figure:
     """Draw who may look at whom.
 
-    Parameters
-    ----------
-    blocked : Tensor, bool, shape (query, key)
-        True where the query may not look.
-    tokens : sequence of str, optional
-        Labels, one per key; the queries are the last of them.
-    title : str, optional
-        Above the picture.
-    ax : Axes, optional
-        Draw here instead of into a new figure.
+    Args:
+        blocked: bool, shape (query, key), True where the query may not look.
+        tokens: labels, one per key; the queries are the last of them.
 
-    Returns
-    -------
-    Figure
-        The new one, or that of ``ax``.
-
-    Raises
-    ------
-    ValueError
-        If ``blocked`` is not a boolean matrix, or the labels are too few.
-
-    Examples
-    --------
     >>> from causal_lab.masks import generate_causal_mask
     >>> plot_mask(generate_causal_mask(4))
     <Figure size 540x400 with 1 Axes>
@@ -142,28 +115,15 @@ def plot_weights(
 ) -> Figure:
     """Draw how much each query looks at each key.
 
-    Parameters
-    ----------
-    weights : Tensor, floating, shape (query, key)
-        0 to 1. NaN is drawn pink, a colour that no weight has.
-    blocked : Tensor, bool, shape (query, key), optional
-        What should be 0: hatched where it is, framed in orange where it leaks.
-    tokens, title, ax
-        As for :func:`plot_mask`.
+    Args:
+        weights: shape (query, key), 0 to 1. NaN is drawn pink, a colour that no weight has.
+        blocked: bool, shape (query, key), what should be 0: hatched where it is, framed in orange
+            where it leaks.
+        tokens, title, ax: as for :func:`plot_mask`.
 
-    Returns
-    -------
-    Figure
-        The new one, or that of ``ax``. Up to 8 tokens, every cell carries its number.
+    Returns:
+        Up to 8 tokens, every cell carries its number.
 
-    Raises
-    ------
-    ValueError
-        If ``weights`` is not a floating matrix, ``blocked`` not a boolean one of the same
-        shape, or the labels are too few.
-
-    Examples
-    --------
     >>> plot_weights(torch.eye(4))
     <Figure size 520x400 with 2 Axes>
     """
@@ -193,29 +153,15 @@ def plot_scores(
 ) -> Figure:
     """Draw scores, which may be negative; −∞ is hatched like any blocked cell.
 
-    Parameters
-    ----------
-    scores : Tensor, floating, shape (query, key)
-        Scores before the softmax.
-    tokens, title, ax
-        As for :func:`plot_mask`.
-    limit : float, optional
-        The scale runs from −limit to limit; the largest finite score if not given. Give it
-        to compare two pictures.
+    Args:
+        scores: shape (query, key), scores before the softmax.
+        tokens, title, ax: as for :func:`plot_mask`.
+        limit: the scale runs from −limit to limit; the largest finite score if not given. Give it
+            to compare two pictures.
 
-    Returns
-    -------
-    Figure
-        The new one, or that of ``ax``. Up to 8 tokens, every cell carries its number.
+    Returns:
+        Up to 8 tokens, every cell carries its number.
 
-    Raises
-    ------
-    ValueError
-        If ``scores`` is not a floating matrix, ``limit`` not positive, or the labels are too
-        few.
-
-    Examples
-    --------
     >>> plot_scores(torch.zeros(2, 2))
     <Figure size 520x400 with 2 Axes>
     """
@@ -249,30 +195,15 @@ def plot_row(
 ) -> Figure:
     """Draw one query's weights as bars, the future in a colour of its own.
 
-    Parameters
-    ----------
-    weights : Tensor, floating, shape (key,)
-        One row of a weight matrix.
-    visible : int, optional
-        How many positions are not the future; all if not given.
-    label : str, default "weight"
-        What the height means.
-    tokens, title, ax
-        As for :func:`plot_mask`.
+    Args:
+        weights: shape (key,), one row of a weight matrix.
+        visible: how many positions are not the future; all if not given.
+        label: what the height means.
+        tokens, title, ax: as for :func:`plot_mask`.
 
-    Returns
-    -------
-    Figure
-        The new one, or that of ``ax``; the height runs from 0 to at least 1.
+    Returns:
+        The height runs from 0 to at least 1.
 
-    Raises
-    ------
-    ValueError
-        If ``weights`` is not a floating row, ``visible`` out of range, or the labels are too
-        few.
-
-    Examples
-    --------
     >>> plot_row(torch.tensor([0.5, 0.5, 0.0]), visible=2)
     <Figure size 560x300 with 1 Axes>
     """
@@ -307,28 +238,14 @@ def plot_dependencies(
 ) -> Figure:
     """Draw which outputs move when a token changes, the future in a colour of its own.
 
-    Parameters
-    ----------
-    moved : Tensor, bool, shape (output, token)
-        True where the output moves when the token changes.
-    tokens, title, ax
-        As for :func:`plot_mask`.
-    lookahead : int, default 0
-        How many later tokens an output may see.
+    Args:
+        moved: bool, shape (output, token), True where the output moves when the token changes.
+        tokens, title, ax: as for :func:`plot_mask`.
+        lookahead: how many later tokens an output may see.
 
-    Returns
-    -------
-    Figure
-        The new one, or that of ``ax``. Blue: an output depends on itself or the past; orange:
-        it depends on the future.
+    Returns:
+        Blue: an output depends on itself or the past; orange: it depends on the future.
 
-    Raises
-    ------
-    ValueError
-        If ``moved`` is not a boolean matrix, or the labels are too few.
-
-    Examples
-    --------
     >>> plot_dependencies(torch.ones(4, 4).tril().bool())
     <Figure size 600x400 with 1 Axes>
     """
@@ -362,29 +279,11 @@ def plot_pair(
 ) -> Figure:
     """Draw two weight matrices side by side, on the same scale.
 
-    Parameters
-    ----------
-    before, after : Tensor, floating, shape (query, key)
-        Weights, 0 to 1.
-    titles : (str, str)
-        Above each.
-    blocked : Tensor, bool, shape (query, key), optional
-        What should be 0 in both.
-    tokens
-        As for :func:`plot_mask`.
+    Args:
+        before, after: shape (query, key), weights, 0 to 1.
+        blocked: bool, shape (query, key), what should be 0 in both.
+        tokens: as for :func:`plot_mask`.
 
-    Returns
-    -------
-    Figure
-        A new one.
-
-    Raises
-    ------
-    ValueError
-        If a matrix does not fit, see :func:`plot_weights`, or the titles are not two.
-
-    Examples
-    --------
     >>> plot_pair(torch.eye(2), torch.full((2, 2), 0.5))
     <Figure size 860x400 with 3 Axes>
     """

@@ -25,31 +25,16 @@ LAYOUTS = ("half", "interleaved")
 def sinusoidal_positions(positions: Tensor, dim: int, *, base: float = 10000.0) -> Tensor:
     """Write each position as waves of many lengths, to be added to the token's vector.
 
-    Parameters
-    ----------
-    positions : Tensor, integer or floating, any shape
-        Where the tokens stand.
-    dim : int
-        Size of a token's vector; even.
-    base : float, default 10000.0
-        The longest wave is nearly 2π · ``base`` positions long.
-
-    Returns
-    -------
-    Tensor, float32, shape (…, dim)
-        Sines in the even places, cosines in the odd ones.
-
-    Raises
-    ------
-    ValueError
-        If the positions are no numbers, ``dim`` is not even, or ``base`` is no number above 1.
-
-    Notes
-    -----
     Source: Vaswani et al., "Attention is all you need", 2017, section 3.5.
 
-    Examples
-    --------
+    Args:
+        positions: integer or floating, any shape.
+        dim: size of a token's vector; even.
+        base: the longest wave is nearly 2π · ``base`` positions long.
+
+    Returns:
+        float32, shape (…, dim), sines in the even places, cosines in the odd ones.
+
     >>> sinusoidal_positions(torch.tensor([0, 1]), 2).round(decimals=2).tolist()
     [[0.0, 1.0], [0.8399999737739563, 0.5400000214576721]]
     """
@@ -60,31 +45,16 @@ def sinusoidal_positions(positions: Tensor, dim: int, *, base: float = 10000.0) 
 def rotary_angles(positions: Tensor, dim: int, *, base: float = 10000.0) -> Tensor:
     """Say by how much each pair of numbers turns at each position.
 
-    Parameters
-    ----------
-    positions : Tensor, integer or floating, any shape
-        Where the tokens stand.
-    dim : int
-        Size of a head; even.
-    base : float, default 10000.0
-        The slowest pair turns by nearly 1 / ``base`` per position.
-
-    Returns
-    -------
-    Tensor, float32, shape (…, dim / 2)
-        Radians; pair p turns by position · base^(−2p/dim).
-
-    Raises
-    ------
-    ValueError
-        If the positions are no numbers, ``dim`` is not even, or ``base`` is no number above 1.
-
-    Notes
-    -----
     Source: Su et al., "RoFormer: enhanced transformer with rotary position embedding", 2021.
 
-    Examples
-    --------
+    Args:
+        positions: integer or floating, any shape.
+        dim: size of a head; even.
+        base: the slowest pair turns by nearly 1 / ``base`` per position.
+
+    Returns:
+        float32, shape (…, dim / 2), radians; pair p turns by position · base^(−2p/dim).
+
     >>> rotary_angles(torch.tensor([0, 3]), 4, base=100.0).tolist()
     [[0.0, 0.0], [3.0, 0.30000001192092896]]
     """
@@ -101,35 +71,20 @@ def rotary_angles(positions: Tensor, dim: int, *, base: float = 10000.0) -> Tens
 def rotate(x: Tensor, positions: Tensor, *, base: float = 10000.0, layout: str = "half") -> Tensor:
     """Turn queries or keys by their positions, so that scores depend on the distance.
 
-    Parameters
-    ----------
-    x : Tensor, floating, shape (…, length, dim)
-        Queries or keys of a head; ``dim`` is even.
-    positions : Tensor, integer or floating, broadcastable to (…, length)
-        Where they stand, the cached tokens counted.
-    base : float, default 10000.0
-        As for :func:`rotary_angles`.
-    layout : {"half", "interleaved"}, default "half"
-        Which numbers make a pair: p and p + dim/2, or 2p and 2p + 1.
+    Source: Su et al., 2021 (interleaved pairs, as in GPT-J); halves as in GPT-NeoX and Llama. The
+    two are the same up to a permutation of the numbers, see :func:`to_half`.
 
-    Returns
-    -------
-    Tensor, shape (…, length, dim)
-        Of the same length as ``x``, in its dtype.
+    Args:
+        x: shape (…, length, dim), queries or keys of a head; ``dim`` is even.
+        positions: integer or floating, broadcastable to (…, length), where they stand, the cached
+            tokens counted.
+        base: as for :func:`rotary_angles`.
+        layout: {"half", "interleaved"}, which numbers make a pair: p and p + dim/2, or 2p and 2p +
+            1.
 
-    Raises
-    ------
-    ValueError
-        If ``x`` is not floating, ``dim`` not even, the positions do not fit, or ``layout`` is
-        neither of the two.
+    Returns:
+        shape (…, length, dim), of the same length as ``x``, in its dtype.
 
-    Notes
-    -----
-    Source: Su et al., 2021 (interleaved pairs, as in GPT-J); halves as in GPT-NeoX and Llama.
-    The two are the same up to a permutation of the numbers, see :func:`to_half`.
-
-    Examples
-    --------
     >>> x = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     >>> rotate(x, torch.tensor([0, 1])).round(decimals=2).tolist()
     [[1.0, 0.0], [0.5400000214576721, 0.8399999737739563]]
@@ -144,28 +99,14 @@ def rotation(
 ) -> Callable[[Tensor], Tensor]:
     """Prepare what :func:`rotate` does, for queries and keys of many layers at these positions.
 
-    Parameters
-    ----------
-    positions : Tensor, integer or floating, broadcastable to (…, length)
-        Where the tokens stand.
-    dim : int
-        Size of a head; even.
-    base, layout
-        As for :func:`rotate`.
+    Args:
+        positions: integer or floating, broadcastable to (…, length).
+        dim: size of a head; even.
+        base, layout: as for :func:`rotate`.
 
-    Returns
-    -------
-    callable
+    Returns:
         Takes queries or keys, shape (…, length, dim), and gives them back turned.
 
-    Raises
-    ------
-    ValueError
-        If the positions are no numbers, ``dim`` is not even, or ``layout`` is neither of the
-        two; when called, if queries or keys are not floating or do not fit.
-
-    Examples
-    --------
     >>> turn = rotation(torch.tensor([0, 1]), 2)
     >>> turn(torch.tensor([[1.0, 0.0], [1.0, 0.0]])).round(decimals=2).tolist()
     [[1.0, 0.0], [0.5400000214576721, 0.8399999737739563]]
@@ -199,24 +140,13 @@ def rotation(
 def to_half(x: Tensor) -> Tensor:
     """Reorder interleaved pairs (0 1, 2 3, …) to halves: all first numbers, then all second ones.
 
-    Parameters
-    ----------
-    x : Tensor, shape (…, dim)
-        ``dim`` is even. For a projection's weight, whose rows are the numbers of a head, pass
-        its transpose.
+    Args:
+        x: shape (…, dim), ``dim`` is even. For a projection's weight, whose rows are the numbers of
+            a head, pass its transpose.
 
-    Returns
-    -------
-    Tensor, shape (…, dim)
-        Turning it in the "half" layout is turning ``x`` in the "interleaved" one.
+    Returns:
+        shape (…, dim), turning it in the "half" layout is turning ``x`` in the "interleaved" one.
 
-    Raises
-    ------
-    ValueError
-        If ``dim`` is not even.
-
-    Examples
-    --------
     >>> to_half(torch.arange(6)).tolist()
     [0, 2, 4, 1, 3, 5]
     """
@@ -227,23 +157,12 @@ def to_half(x: Tensor) -> Tensor:
 def to_interleaved(x: Tensor) -> Tensor:
     """Reorder halves to interleaved pairs: the way back from :func:`to_half`.
 
-    Parameters
-    ----------
-    x : Tensor, shape (…, dim)
-        ``dim`` is even.
+    Args:
+        x: shape (…, dim), ``dim`` is even.
 
-    Returns
-    -------
-    Tensor, shape (…, dim)
-        First numbers in the even places, second ones in the odd.
+    Returns:
+        shape (…, dim), first numbers in the even places, second ones in the odd.
 
-    Raises
-    ------
-    ValueError
-        If ``dim`` is not even.
-
-    Examples
-    --------
     >>> to_interleaved(to_half(torch.arange(6))).tolist()
     [0, 1, 2, 3, 4, 5]
     """
@@ -254,30 +173,13 @@ def to_interleaved(x: Tensor) -> Tensor:
 def alibi_slopes(num_heads: int, *, device: torch.device | str | None = None) -> Tensor:
     """Say how much each head minds a step of distance.
 
-    Parameters
-    ----------
-    num_heads : int
-        Heads, at least 1.
-    device : torch.device or str, optional
-        Where they are made; the default device if not given.
-
-    Returns
-    -------
-    Tensor, float32, shape (head,)
-        For n heads, n a power of two: 2^(−8/n), 2^(−16/n), … down to 2^(−8). For other n: those of
-        the power of two below, then every second one of the power of two above, from its first.
-
-    Raises
-    ------
-    ValueError
-        If ``num_heads`` is not an integer of at least 1.
-
-    Notes
-    -----
     Source: Press, Smith and Lewis, "Train short, test long", 2022, section 3.
 
-    Examples
-    --------
+    Returns:
+        float32, shape (head,), for n heads, n a power of two: 2^(−8/n), 2^(−16/n), … down to
+        2^(−8). For other n: those of the power of two below, then every second one of the power of
+        two above, from its first.
+
     >>> alibi_slopes(4).tolist()
     [0.25, 0.0625, 0.015625, 0.00390625]
     >>> alibi_slopes(3).tolist()
@@ -293,33 +195,17 @@ def alibi_slopes(num_heads: int, *, device: torch.device | str | None = None) ->
 def alibi_bias(query_positions: Tensor, key_positions: Tensor, num_heads: int) -> Tensor:
     """Make the bias that takes from a score in proportion to the distance.
 
-    Parameters
-    ----------
-    query_positions : Tensor, integer or floating, shape (…, query)
-        Where the queries stand.
-    key_positions : Tensor, integer or floating, shape (…, key)
-        Where the keys stand, the cached ones included; the axes before broadcast.
-    num_heads : int
-        Heads, at least 1.
-
-    Returns
-    -------
-    Tensor, float32, shape (…, head, query, key)
-        −slope · (query − key), so 0 at the query itself. For keys after the query it would be a
-        reward: block them.
-
-    Raises
-    ------
-    ValueError
-        If ``num_heads`` is not an integer of at least 1, or the positions are no numbers, do not
-        fit each other or lie on different devices.
-
-    Notes
-    -----
     Source: Press, Smith and Lewis, 2022.
 
-    Examples
-    --------
+    Args:
+        query_positions: integer or floating, shape (…, query), where the queries stand.
+        key_positions: integer or floating, shape (…, key), where the keys stand, the cached ones
+            included; the axes before broadcast.
+
+    Returns:
+        float32, shape (…, head, query, key), −slope · (query − key), so 0 at the query itself. For
+        keys after the query it would be a reward: block them.
+
     >>> alibi_bias(torch.tensor([2]), torch.arange(3), num_heads=1).tolist()
     [[[-0.0078125, -0.00390625, 0.0]]]
     """

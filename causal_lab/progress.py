@@ -12,25 +12,12 @@ Step = TypeVar("Step")
 def with_bar(steps: Iterable[Step], total: int, text: str) -> Iterator[Step]:
     """Draw a bar while somebody goes through the steps.
 
-    In a notebook it is a widget beside a constant text, which a saved output can repeat; else
-    it is tqdm's own line.
+    In a notebook it is a widget beside a constant text, which a saved output can repeat; else it is
+    tqdm's own line.
 
-    Parameters
-    ----------
-    steps : iterable
-        What is gone through.
-    total : int
-        How many there are at most.
-    text : str
-        What a notebook saves in place of the bar.
+    Args:
+        text: what a notebook saves in place of the bar.
 
-    Yields
-    ------
-    object
-        The steps, one by one.
-
-    Examples
-    --------
     >>> list(with_bar([1, 2], total=2, text="2 steps"))
     [1, 2]
     """

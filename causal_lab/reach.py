@@ -16,35 +16,20 @@ from causal_lab.checks import check_boolean, check_size
 def receptive_field(blocked: Tensor, layers: int = 1, *, residual: bool = True) -> Tensor:
     """Find which tokens each output hangs on after some layers with the same mask.
 
-    Parameters
-    ----------
-    blocked : Tensor, bool, shape (…, length, length)
-        True where the query may not look.
-    layers : int, default 1
-        How many, at least 0; without any, each output is its own token.
-    residual : bool, default True
-        Whether each layer adds its result to what came in, as all Transformers do: then an output
-        hangs on its own token even where the mask blocks that.
-
-    Returns
-    -------
-    Tensor, bool, same shape
-        [output, token]: True where the output *can* depend on the token. (Not True where it is
-        blocked: these are reached, and masks are blocked.)
-
-    Raises
-    ------
-    ValueError
-        If ``blocked`` is not a boolean square, or ``layers`` no such integer.
-
-    Notes
-    -----
     A window w reaches 1 + k(w − 1) tokens in k layers. Source: Luo et al., "Understanding the
     effective receptive field in deep convolutional neural networks", 2016, who also find that most
     of it counts little.
 
-    Examples
-    --------
+    Args:
+        blocked: bool, shape (…, length, length), True where the query may not look.
+        layers: how many, at least 0; without any, each output is its own token.
+        residual: whether each layer adds its result to what came in, as all Transformers do: then
+            an output hangs on its own token even where the mask blocks that.
+
+    Returns:
+        bool, same shape, [output, token]: True where the output *can* depend on the token. (Not
+        True where it is blocked: these are reached, and masks are blocked.)
+
     >>> from causal_lab.masks import generate_sliding_window_mask
     >>> blocked = generate_sliding_window_mask(9, window=3)
     >>> receptive_field(blocked, layers=3)[8].sum()
@@ -57,30 +42,17 @@ def receptive_field(blocked: Tensor, layers: int = 1, *, residual: bool = True) 
 def stacked_receptive_field(blocked: Sequence[Tensor], *, residual: bool = True) -> Tensor:
     """Find which tokens each output hangs on when every layer has a mask of its own.
 
-    Parameters
-    ----------
-    blocked : sequence of Tensor, bool, each of shape (…, length, length)
-        True where the query may not look; the first is that of the layer next to the input.
-    residual : bool, default True
-        As for :func:`receptive_field`.
-
-    Returns
-    -------
-    Tensor, bool, same shape
-        [output, token]: True where the output *can* depend on the token.
-
-    Raises
-    ------
-    ValueError
-        If there is no mask, or one is not a boolean square or of another size.
-
-    Notes
-    -----
     Each layer is a product from the left, like the attention matrices themselves, and causal masks
     give causal products: stacking cannot open the future.
 
-    Examples
-    --------
+    Args:
+        blocked: bool, each of shape (…, length, length), True where the query may not look; the
+            first is that of the layer next to the input.
+        residual: as for :func:`receptive_field`.
+
+    Returns:
+        bool, same shape, [output, token]: True where the output *can* depend on the token.
+
     >>> from causal_lab.patterns import generate_dilated_mask
     >>> stack = [generate_dilated_mask(16, 2**layer, window=2) for layer in range(3)]
     >>> stacked_receptive_field(stack)[15].sum()
@@ -103,23 +75,12 @@ def stacked_receptive_field(blocked: Sequence[Tensor], *, residual: bool = True)
 def sparsity(blocked: Tensor) -> float:
     """Calculate which share of all pairs is blocked.
 
-    Parameters
-    ----------
-    blocked : Tensor, bool, any shape with an entry
-        True where the query may not look.
+    Args:
+        blocked: bool, any shape with an entry, True where the query may not look.
 
-    Returns
-    -------
-    float
+    Returns:
         0 to 1; (T − 1) / 2T for the causal mask.
 
-    Raises
-    ------
-    ValueError
-        If ``blocked`` is not boolean, or empty.
-
-    Examples
-    --------
     >>> sparsity(torch.tensor([[False, True], [False, False]]))
     0.25
     """
@@ -131,23 +92,13 @@ def sparsity(blocked: Tensor) -> float:
 def future_pairs(blocked: Tensor) -> int:
     """Count the pairs in which a query may look at a later token.
 
-    Parameters
-    ----------
-    blocked : Tensor, bool, shape (…, query, key)
-        True where the query may not look; behind a cache, the queries are the last of the tokens.
+    Args:
+        blocked: bool, shape (…, query, key), True where the query may not look; behind a cache, the
+            queries are the last of the tokens.
 
-    Returns
-    -------
-    int
+    Returns:
         0 for every causal mask.
 
-    Raises
-    ------
-    ValueError
-        If ``blocked`` is not a boolean mask with a query and a key axis.
-
-    Examples
-    --------
     >>> from causal_lab.masks import generate_prefix_mask
     >>> future_pairs(generate_prefix_mask(5, prefix_len=3))
     3
@@ -159,23 +110,12 @@ def future_pairs(blocked: Tensor) -> int:
 def dead_queries(blocked: Tensor) -> Tensor:
     """Find the queries that see no key at all.
 
-    Parameters
-    ----------
-    blocked : Tensor, bool, shape (…, query, key)
-        True where the query may not look.
+    Args:
+        blocked: bool, shape (…, query, key), True where the query may not look.
 
-    Returns
-    -------
-    Tensor, bool, shape (…, query)
-        True where nothing is left to look at; attention gives zeros there.
+    Returns:
+        bool, shape (…, query), True where nothing is left to look at; attention gives zeros there.
 
-    Raises
-    ------
-    ValueError
-        If ``blocked`` is not a boolean mask with a query and a key axis.
-
-    Examples
-    --------
     >>> dead_queries(torch.tensor([[True, True], [False, True]])).tolist()
     [True, False]
     """

@@ -21,31 +21,13 @@ MASK_IMPLEMENTATION = "boolean, True = blocked; −∞ in the softmax; dead rows
 def seed_everything(seed: int = 42) -> torch.Generator:
     """Seed every generator that the series could touch and return one to draw from.
 
-    Draw with the returned generator, on the CPU, and move the result: then a notebook
-    prints the same numbers on CPU and GPU.
+    Draw with the returned generator, on the CPU, and move the result: then a notebook prints the
+    same numbers on CPU and GPU. Source: the paper, B.11, which seeds PyTorch alone; Python's and
+    NumPy's generators are seeded here as well.
 
-    Parameters
-    ----------
-    seed : int, default 42
-        0 to 2³² − 1.
+    Args:
+        seed: 0 to 2³² − 1.
 
-    Returns
-    -------
-    torch.Generator
-        A CPU generator with this seed.
-
-    Raises
-    ------
-    ValueError
-        If ``seed`` is no integer in this range.
-
-    Notes
-    -----
-    Source: the paper, B.11, which seeds PyTorch alone; Python's and NumPy's generators are
-    seeded here as well.
-
-    Examples
-    --------
     >>> generator = seed_everything(0)
     >>> torch.equal(torch.randn(2, generator=generator), torch.randn(2))
     True
@@ -63,18 +45,6 @@ def default_device() -> torch.device:
 
     ``CAUSAL_LAB_DEVICE=cpu`` (or ``cuda:1``, ``mps``) in the environment overrules.
 
-    Returns
-    -------
-    torch.device
-        The device.
-
-    Raises
-    ------
-    ValueError
-        If the environment names no device.
-
-    Examples
-    --------
     >>> default_device().type in ("cpu", "cuda", "mps")
     True
     """
@@ -88,25 +58,13 @@ def default_device() -> torch.device:
 class ReproducibilityReport:
     """What must be known to run something again: prints as a table, saves as JSON.
 
-    Parameters
-    ----------
-    mask_implementation : str
-        How the future is blocked.
-    versions : dict of str to str
-        Of Python and the packages the series stands on.
-    device : str
-        The device's name.
-    driver : str
-        The GPU driver's version and the CUDA that PyTorch was built for, or "none".
-    platform : str
-        Operating system and processor.
-    threads : int
-        Threads that PyTorch uses.
-    configuration : dict
-        Whatever the experiment calls its own: seeds, sizes, learning rates.
+    Args:
+        mask_implementation: how the future is blocked.
+        versions: of Python and the packages the series stands on.
+        driver: the GPU driver's version and the CUDA that PyTorch was built for, or "none".
+        platform: operating system and processor.
+        configuration: whatever the experiment calls its own: seeds, sizes, learning rates.
 
-    Examples
-    --------
     >>> report = reproducibility_report(seed=42)
     >>> report.configuration
     {'seed': 42}
@@ -123,13 +81,9 @@ class ReproducibilityReport:
     def rows(self) -> list[tuple[str, str]]:
         """List the report as pairs, for a table.
 
-        Returns
-        -------
-        list of (str, str)
+        Returns:
             What, and its value.
 
-        Examples
-        --------
         >>> reproducibility_report().rows()[0][0]
         'mask'
         """
@@ -151,23 +105,9 @@ class ReproducibilityReport:
     def save(self, path: str | Path) -> Path:
         """Write the report as JSON.
 
-        Parameters
-        ----------
-        path : str or Path
-            The file; it is overwritten.
+        Args:
+            path: the file; it is overwritten.
 
-        Returns
-        -------
-        Path
-            The file.
-
-        Raises
-        ------
-        ValueError
-            If the configuration holds something that JSON cannot.
-
-        Examples
-        --------
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = reproducibility_report(seed=1).save(Path(folder) / "report.json")
@@ -188,31 +128,15 @@ class ReproducibilityReport:
 def reproducibility_report(
     *, device: torch.device | str | None = None, **configuration
 ) -> ReproducibilityReport:
-    """Collect what B.11 asks to keep: mask implementation, versions, driver, configuration.
+    """Collect what B.11 asks to keep: mask implementation, versions, driver, configuration (B.11).
 
-    Parameters
-    ----------
-    device : torch.device or str, optional
-        The device in use; :func:`default_device` if not given.
-    **configuration
-        Whatever the experiment calls its own.
+    Args:
+        device: the device in use; :func:`default_device` if not given.
+        **configuration: whatever the experiment calls its own.
 
-    Returns
-    -------
-    ReproducibilityReport
+    Returns:
         Prints as a table, saves as JSON.
 
-    Raises
-    ------
-    ValueError
-        If there is no such device.
-
-    Notes
-    -----
-    Source: the paper, B.11.
-
-    Examples
-    --------
     >>> print(reproducibility_report(seed=42, T=8))  # doctest: +ELLIPSIS
     mask ...
     """

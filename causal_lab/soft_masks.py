@@ -22,38 +22,22 @@ def soft_causal_bias(
 ) -> Tensor:
     """Lower the scores of the future by a depth instead of blocking them.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens, at least 1.
-    depth : float or Tensor of shape ()
-        How far the scores of the future are lowered, at least 0; ∞ is the causal mask itself.
-        A tensor may ask for a gradient.
-    slope : float or Tensor of shape (), default 0.0
-        How much further for each step into the future after the first, finite, at least 0.
-    device : torch.device or str, optional
-        Where the bias is made; where ``depth`` is if that is a tensor, else the default device.
+    A finite depth d multiplies every weight of the future by e^(−d), against the past, or by less
+    with a slope, and never by 0. Source: the paper, §8.3 (soft masks) and §11 (learned ones), which
+    name them only.
 
-    Returns
-    -------
-    Tensor, shape (query, key) = (T, T)
-        0 where ``key <= query``, −(depth + slope · (key − query − 1)) in the future; float32,
-        or the dtype of ``depth`` if that is a floating tensor.
+    Args:
+        depth: float or Tensor of shape (), how far the scores of the future are lowered, at least
+            0; ∞ is the causal mask itself. A tensor may ask for a gradient.
+        slope: float or Tensor of shape (), how much further for each step into the future after the
+            first, finite, at least 0.
+        device: where the bias is made; where ``depth`` is if that is a tensor, else the default
+            device.
 
-    Raises
-    ------
-    ValueError
-        If ``T`` is not an integer of at least 1, or ``depth`` or ``slope`` is not one number of
-        at least 0, or ``slope`` is ∞.
+    Returns:
+        (query, key) = (T, T), 0 where ``key <= query``, −(depth + slope · (key − query − 1)) in the
+        future; float32, or the dtype of ``depth`` if that is a floating tensor.
 
-    Notes
-    -----
-    A finite depth d multiplies every weight of the future by e^(−d), against the past, or by
-    less with a slope, and never by 0. Source: the paper, §8.3 (soft masks) and §11 (learned
-    ones), which name them only.
-
-    Examples
-    --------
     >>> soft_causal_bias(3, 4.0, slope=1.0).tolist()
     [[0.0, -4.0, -5.0], [0.0, 0.0, -4.0], [0.0, 0.0, 0.0]]
     >>> soft_causal_bias(2, float("inf")).tolist()
@@ -74,36 +58,20 @@ def soft_causal_bias(
 def soft_leak(T: int, t: int, depth: float | Tensor) -> float | Tensor:
     """Say how much of a row's weight passes a soft mask when all scores are equal.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens, at least 1.
-    t : int
-        How many of them the row may see: the t-th token asks, 1 to T.
-    depth : float or Tensor, any shape
-        How far the scores of the T − t tokens after it are lowered, at least 0; ∞ blocks them.
-
-    Returns
-    -------
-    float or Tensor
-        (T − t) e^(−depth) / (t + (T − t) e^(−depth)): a float for a number, a tensor of the
-        shape of ``depth`` for a tensor.
-
-    Raises
-    ------
-    ValueError
-        If ``T`` or ``t`` is no integer or out of range, or ``depth`` is not a number of at
-        least 0.
-
-    Notes
-    -----
     The slope of the bias is 0 here. At depth 0, with no mask at all, the leak is (T − t)/T. It
     becomes exactly 0 only where e^(−depth) does: at ∞, or where the dtype runs out of small
-    numbers. Source: the paper, §3.2, whose limit x → −∞ is here walked step by step, from
-    the score of 0 of §3.1.
+    numbers. Source: the paper, §3.2, whose limit x → −∞ is here walked step by step, from the score
+    of 0 of §3.1.
 
-    Examples
-    --------
+    Args:
+        t: how many of them the row may see: the t-th token asks, 1 to T.
+        depth: any shape, how far the scores of the T − t tokens after it are lowered, at least 0; ∞
+            blocks them.
+
+    Returns:
+        (T − t) e^(−depth) / (t + (T − t) e^(−depth)): a float for a number, a tensor of the shape
+        of ``depth`` for a tensor.
+
     >>> soft_leak(8, 2, 0.0)
     0.75
     >>> soft_leak(8, 2, 20.0) > 0, soft_leak(8, 2, float("inf"))
@@ -127,35 +95,20 @@ def soft_leak(T: int, t: int, depth: float | Tensor) -> float | Tensor:
 def span_gate(distance: float | Tensor, span: float | Tensor, ramp: float | Tensor) -> Tensor:
     """Let near keys through, far ones not, and fade in between, so that the span can learn.
 
-    Parameters
-    ----------
-    distance : float or Tensor
-        How far back the key lies, query − key. The future, below 0, is not closed here: block
-        it with a causal mask.
-    span : float or Tensor
-        Up to which distance the gate is open; may ask for a gradient, for example of shape
-        (head, 1, 1) for one span per head.
-    ramp : float or Tensor
-        Over how many further steps it closes, above 0.
-
-    Returns
-    -------
-    Tensor, floating, of the shape that the three broadcast to
-        clamp((ramp + span − distance) / ramp, 0, 1): 1 up to ``span``, 0 from ``span + ramp``.
-
-    Raises
-    ------
-    ValueError
-        If an argument is not a number or a tensor of numbers, they do not broadcast, or ``ramp``
-        is not above 0 everywhere.
-
-    Notes
-    -----
     Only distances on the ramp have a slope: a span that no key lies near learns nothing. Source:
     Sukhbaatar et al., "Adaptive attention span in transformers", 2019.
 
-    Examples
-    --------
+    Args:
+        distance: how far back the key lies, query − key. The future, below 0, is not closed here:
+            block it with a causal mask.
+        span: up to which distance the gate is open; may ask for a gradient, for example of shape
+            (head, 1, 1) for one span per head.
+        ramp: over how many further steps it closes, above 0.
+
+    Returns:
+        of the shape that the three broadcast to, clamp((ramp + span − distance) / ramp, 0, 1): 1 up
+        to ``span``, 0 from ``span + ramp``.
+
     >>> span_gate(torch.arange(6), span=2, ramp=2).tolist()
     [1.0, 1.0, 1.0, 0.5, 0.0, 0.0]
     """
@@ -173,29 +126,17 @@ def span_gate(distance: float | Tensor, span: float | Tensor, ramp: float | Tens
 def gate_to_bias(gate: Tensor) -> Tensor:
     """Turn a gate on the weights into a bias on the scores: its logarithm.
 
-    Parameters
-    ----------
-    gate : Tensor, floating, any shape
-        By how much each weight is multiplied before the row is made to sum to 1; 0 to 1.
-
-    Returns
-    -------
-    Tensor, same shape and dtype
-        log gate; exactly −∞ where the gate is 0.
-
-    Raises
-    ------
-    ValueError
-        If ``gate`` is not floating, or a value does not lie between 0 and 1.
-
-    Notes
-    -----
     gate · e^score = e^(score + log gate): a gate is a soft mask. The slope of the logarithm is
     1/gate; where the gate is 0, or so small that 1/gate overflows, the gradient here is 0, never
     NaN. So what is closed gets no gradient and stays closed unless something else opens it.
 
-    Examples
-    --------
+    Args:
+        gate: any shape, by how much each weight is multiplied before the row is made to sum to 1; 0
+            to 1.
+
+    Returns:
+        same shape and dtype, log gate; exactly −∞ where the gate is 0.
+
     >>> gate_to_bias(torch.tensor([1.0, 0.0])).tolist()
     [0.0, -inf]
     """

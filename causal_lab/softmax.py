@@ -12,36 +12,18 @@ from causal_lab.checks import check_axis, check_blocked, check_floating
 
 
 def naive_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) -> Tensor:
-    """Take the formula at its word: exponentiate, then divide by the sum.
+    """Take the formula at its word: exponentiate, then divide by the sum (§3.1).
 
     Large scores overflow: from about 89 in float32, 12 in float16, the result is NaN.
 
-    Parameters
-    ----------
-    scores : Tensor, floating, any shape
-        One score per key; −∞ means weight 0.
-    dim : int, default -1
-        The axis along which the weights sum to 1.
-    temperature : float, default 1.0
-        Divides the scores; below 1 sharpens, above 1 flattens.
+    Args:
+        scores: any shape, one score per key; −∞ means weight 0.
+        dim: the axis along which the weights sum to 1.
+        temperature: divides the scores; below 1 sharpens, above 1 flattens.
 
-    Returns
-    -------
-    Tensor, same shape and dtype
-        Weights.
+    Returns:
+        same shape and dtype.
 
-    Raises
-    ------
-    ValueError
-        If ``scores`` is not floating, ``dim`` does not exist, or ``temperature`` is not a
-        positive number.
-
-    Notes
-    -----
-    Source: the paper, §3.1.
-
-    Examples
-    --------
     >>> naive_softmax(torch.tensor([0.0, 0.0])).tolist()
     [0.5, 0.5]
     >>> naive_softmax(torch.tensor([0.0, 100.0])).tolist()
@@ -55,33 +37,17 @@ def naive_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) ->
 def stable_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) -> Tensor:
     """Subtract the largest score of the row first: same weights, no overflow.
 
-    Parameters
-    ----------
-    scores : Tensor, floating, any shape
-        One score per key; −∞ means weight 0. A row of nothing but −∞ gives NaN, as
-        ``torch.softmax`` does; see :func:`masked_softmax`.
-    dim : int, default -1
-        The axis along which the weights sum to 1.
-    temperature : float, default 1.0
-        Divides the scores; below 1 sharpens, above 1 flattens.
-
-    Returns
-    -------
-    Tensor, same shape and dtype
-        Weights.
-
-    Raises
-    ------
-    ValueError
-        If ``scores`` is not floating, ``dim`` does not exist, or ``temperature`` is not a
-        positive number.
-
-    Notes
-    -----
     Source: the paper, §3.3, made precise: it is the shift that avoids overflow, not −∞.
 
-    Examples
-    --------
+    Args:
+        scores: any shape, one score per key; −∞ means weight 0. A row of nothing but −∞ gives NaN,
+            as ``torch.softmax`` does; see :func:`masked_softmax`.
+        dim: the axis along which the weights sum to 1.
+        temperature: divides the scores; below 1 sharpens, above 1 flattens.
+
+    Returns:
+        same shape and dtype.
+
     >>> stable_softmax(torch.tensor([1000.0, 1000.0])).tolist()
     [0.5, 0.5]
     """
@@ -101,36 +67,21 @@ def masked_softmax(
 ) -> Tensor:
     """Share the weight among the keys that are not blocked; a row without any gives zeros.
 
-    Parameters
-    ----------
-    scores : Tensor, floating, any shape
-        One score per key. What stands under a blocked key, even NaN, does not matter.
-    blocked : Tensor, bool, broadcastable to the shape of ``scores``, optional
-        True where the weight must be exactly 0. A score of −∞ blocks as well.
-    dim : int, default -1
-        The axis along which the weights sum to 1.
-    temperature : float, default 1.0
-        Divides the scores; below 1 sharpens, above 1 flattens.
-
-    Returns
-    -------
-    Tensor, same shape and dtype as ``scores``
-        Weights; exactly 0 where blocked. float16 and bfloat16 are computed in float32.
-
-    Raises
-    ------
-    ValueError
-        If ``scores`` is not floating, ``blocked`` is not boolean, does not broadcast or
-        lives on another device, ``dim`` does not exist, or ``temperature`` is not a
-        positive number.
-
-    Notes
-    -----
     Source: the paper, §3.2 and §4.2. Zeros for a row that sees nothing is what
     ``scaled_dot_product_attention`` does, forward and backward.
 
-    Examples
-    --------
+    Args:
+        scores: any shape, one score per key. What stands under a blocked key, even NaN, does not
+            matter.
+        blocked: bool, broadcastable to the shape of ``scores``, True where the weight must be
+            exactly 0. A score of −∞ blocks as well.
+        dim: the axis along which the weights sum to 1.
+        temperature: divides the scores; below 1 sharpens, above 1 flattens.
+
+    Returns:
+        same shape and dtype as ``scores``, weights; exactly 0 where blocked. float16 and bfloat16
+        are computed in float32.
+
     >>> scores = torch.zeros(2, 2)
     >>> masked_softmax(scores, torch.tensor([[False, True], [True, True]])).tolist()
     [[1.0, 0.0], [0.0, 0.0]]
@@ -152,39 +103,21 @@ def running_max_and_sum(
 ) -> tuple[Tensor, Tensor]:
     """Read the scores once, left to right, keeping the largest and the sum so far.
 
-    When a larger score arrives, the old sum is rescaled to it. At every step the pair is
-    what a softmax over the scores read so far needs.
+    When a larger score arrives, the old sum is rescaled to it. At every step the pair is what a
+    softmax over the scores read so far needs. Source: Milakov and Gimelshein, "Online normalizer
+    calculation for softmax", 2018; the heart of FlashAttention (Dao et al., 2022).
 
-    Parameters
-    ----------
-    scores : Tensor, floating, any shape
-        One score per key; −∞ means weight 0.
-    dim : int, default -1
-        The axis that is read step by step.
-    temperature : float, default 1.0
-        Divides the scores; below 1 sharpens, above 1 flattens.
+    Args:
+        scores: any shape, one score per key; −∞ means weight 0.
+        dim: the axis that is read step by step.
+        temperature: divides the scores; below 1 sharpens, above 1 flattens.
 
-    Returns
-    -------
-    running_max : Tensor, same shape
-        The largest score up to and including each step.
-    running_sum : Tensor, same shape
-        The sum of ``exp(score - running_max)`` up to each step; 0 while all are −∞. Both are
-        float32 for float16 and bfloat16, in which a long sum would stand still.
+    Returns:
+        running_max: same shape, the largest score up to and including each step.
+        running_sum: same shape, the sum of ``exp(score - running_max)`` up to each step; 0 while
+            all are −∞. Both are float32 for float16 and bfloat16, in which a long sum would stand
+            still.
 
-    Raises
-    ------
-    ValueError
-        If ``scores`` is not floating, ``dim`` does not exist, or ``temperature`` is not a
-        positive number.
-
-    Notes
-    -----
-    Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; the
-    heart of FlashAttention (Dao et al., 2022).
-
-    Examples
-    --------
     >>> largest, total = running_max_and_sum(torch.tensor([0.0, 0.0, 1000.0]))
     >>> largest.tolist(), total.tolist()
     ([0.0, 0.0, 1000.0], [1.0, 2.0, 1.0])
@@ -208,32 +141,17 @@ def running_max_and_sum(
 def online_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) -> Tensor:
     """Find the maximum and the sum in one pass instead of two; a second pass makes the weights.
 
-    Parameters
-    ----------
-    scores : Tensor, floating, any shape
-        One score per key; −∞ means weight 0, and a row of nothing but −∞ gives zeros.
-    dim : int, default -1
-        The axis along which the weights sum to 1.
-    temperature : float, default 1.0
-        Divides the scores; below 1 sharpens, above 1 flattens.
-
-    Returns
-    -------
-    Tensor, same shape and dtype
-        Weights.
-
-    Raises
-    ------
-    ValueError
-        If ``scores`` is not floating, ``dim`` does not exist, or ``temperature`` is not a
-        positive number.
-
-    Notes
-    -----
     Source: Milakov and Gimelshein, 2018; see :func:`running_max_and_sum`.
 
-    Examples
-    --------
+    Args:
+        scores: any shape, one score per key; −∞ means weight 0, and a row of nothing but −∞ gives
+            zeros.
+        dim: the axis along which the weights sum to 1.
+        temperature: divides the scores; below 1 sharpens, above 1 flattens.
+
+    Returns:
+        same shape and dtype.
+
     >>> online_softmax(torch.tensor([1000.0, 1000.0])).tolist()
     [0.5, 0.5]
     """
@@ -247,30 +165,16 @@ def online_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) -
 def entropy(weights: Tensor, *, dim: int = -1) -> Tensor:
     """Measure how spread out a row of weights is, in nats.
 
-    Parameters
-    ----------
-    weights : Tensor, floating, any shape
-        Rows that sum to 1 (or to 0, which gives 0).
-    dim : int, default -1
-        The axis along which the weights sum to 1.
-
-    Returns
-    -------
-    Tensor, without the axis ``dim``
-        0 for a row with all its weight on one key, ln n for n equal weights. Its
-        exponential is the number of keys that the row *effectively* looks at.
-
-    Raises
-    ------
-    ValueError
-        If ``weights`` is not floating, holds a negative number, or ``dim`` does not exist.
-
-    Notes
-    -----
     Source: Shannon, 1948; −Σ w ln w with 0 ln 0 = 0.
 
-    Examples
-    --------
+    Args:
+        weights: any shape, rows that sum to 1 (or to 0, which gives 0).
+        dim: the axis along which the weights sum to 1.
+
+    Returns:
+        without the axis ``dim``, 0 for a row with all its weight on one key, ln n for n equal
+        weights. Its exponential is the number of keys that the row *effectively* looks at.
+
     >>> entropy(torch.tensor([[1.0, 0.0], [0.5, 0.5]])).exp().tolist()
     [1.0, 2.0]
     """

@@ -16,32 +16,18 @@ from causal_lab.softmax import masked_softmax
 
 
 def is_causal_attention(A: Tensor, *, tolerance: float = 1e-6) -> bool:
-    """Say whether a matrix could be the weights of causal attention.
+    """Say whether a matrix could be the weights of causal attention (§8.1, §4.3).
 
-    Parameters
-    ----------
-    A : Tensor, floating, shape (query, key) = (T, T)
-        Any square matrix.
-    tolerance : float, default 1e-6
-        How far a row's sum may be from 1. Above the diagonal every entry must be exactly 0.
+    A row of zeros, which attention gives for a query that sees nothing, is not one of these.
 
-    Returns
-    -------
-    bool
+    Args:
+        A: (query, key) = (T, T), any square matrix.
+        tolerance: how far a row's sum may be from 1. Above the diagonal every entry must be exactly
+            0.
+
+    Returns:
         True if it is lower triangular, has no negative entry, and all rows sum to 1.
 
-    Raises
-    ------
-    ValueError
-        If ``A`` is not a floating square matrix.
-
-    Notes
-    -----
-    A row of zeros, which attention gives for a query that sees nothing, is not one of these.
-    Source: the paper, §8.1 and §4.3.
-
-    Examples
-    --------
     >>> is_causal_attention(torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
     True
     >>> is_causal_attention(torch.tensor([[0.5, 0.5], [0.5, 0.5]]))
@@ -62,30 +48,14 @@ def random_causal_attention(
 ) -> Tensor:
     """Make weights as a head with random scores has them.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens, at least 1.
-    spread : float, default 1.0
-        Standard deviation of the scores: 0 gives all of the past alike, large values give rows
-        that look at one token.
-    generator : torch.Generator, optional
-        Of the CPU; PyTorch's own if not given.
-    dtype : torch.dtype, default float64
-        Of the result.
+    Args:
+        spread: standard deviation of the scores: 0 gives all of the past alike, large values give
+            rows that look at one token.
+        generator: of the CPU; PyTorch's own if not given.
 
-    Returns
-    -------
-    Tensor, shape (query, key) = (T, T)
-        Lower triangular, rows sum to 1; on the CPU.
+    Returns:
+        (query, key) = (T, T), lower triangular, rows sum to 1; on the CPU.
 
-    Raises
-    ------
-    ValueError
-        If ``T`` is not an integer of at least 1 or ``spread`` is negative.
-
-    Examples
-    --------
     >>> A = random_causal_attention(5, generator=torch.Generator().manual_seed(0))
     >>> is_causal_attention(A)
     True
@@ -100,29 +70,11 @@ def random_causal_attention(
 def uniform_causal_attention(T: int, *, dtype: torch.dtype = torch.float64) -> Tensor:
     """Make the weights of a head that looks at all of the past alike: equal scores.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens, at least 1.
-    dtype : torch.dtype, default float64
-        Of the result.
-
-    Returns
-    -------
-    Tensor, shape (query, key) = (T, T)
-        Row ``i`` holds ``1 / (i + 1)`` up to the diagonal; on the CPU.
-
-    Raises
-    ------
-    ValueError
-        If ``T`` is not an integer of at least 1.
-
-    Notes
-    -----
     In analysis it is called the Cesàro operator: it turns a sequence into its running means.
 
-    Examples
-    --------
+    Returns:
+        (query, key) = (T, T), row ``i`` holds ``1 / (i + 1)`` up to the diagonal; on the CPU.
+
     >>> uniform_causal_attention(3) @ torch.tensor([2.0, 4.0, 9.0], dtype=torch.float64)
     tensor([2., 3., 5.], dtype=torch.float64)
     """
@@ -133,32 +85,15 @@ def uniform_causal_attention(T: int, *, dtype: torch.dtype = torch.float64) -> T
 def previous_token_attention(T: int, stay: float, *, dtype: torch.dtype = torch.float64) -> Tensor:
     """Make the weights of a previous-token head, which looks at itself and one step back.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens, at least 1.
-    stay : float
-        Each token's weight on itself, 0 to 1; the rest goes to the token before. Token 0 has
-        nobody before it.
-    dtype : torch.dtype, default float64
-        Of the result.
-
-    Returns
-    -------
-    Tensor, shape (query, key) = (T, T)
-        Two diagonals; on the CPU.
-
-    Raises
-    ------
-    ValueError
-        If ``T`` is not an integer of at least 1, or ``stay`` does not lie between 0 and 1.
-
-    Notes
-    -----
     Source of the name: Elhage et al., "A mathematical framework for transformer circuits", 2021.
 
-    Examples
-    --------
+    Args:
+        stay: each token's weight on itself, 0 to 1; the rest goes to the token before. Token 0 has
+            nobody before it.
+
+    Returns:
+        (query, key) = (T, T), two diagonals; on the CPU.
+
     >>> previous_token_attention(3, 0.25).tolist()
     [[1.0, 0.0, 0.0], [0.75, 0.25, 0.0], [0.0, 0.75, 0.25]]
     """
@@ -171,31 +106,14 @@ def previous_token_attention(T: int, stay: float, *, dtype: torch.dtype = torch.
 def sink_attention(T: int, stay: float, *, dtype: torch.dtype = torch.float64) -> Tensor:
     """Make the weights of a head that parks what it does not need on token 0.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens, at least 1.
-    stay : float
-        Each token's weight on itself, 0 to 1; the rest goes to token 0.
-    dtype : torch.dtype, default float64
-        Of the result.
-
-    Returns
-    -------
-    Tensor, shape (query, key) = (T, T)
-        A diagonal and the first column; on the CPU.
-
-    Raises
-    ------
-    ValueError
-        If ``T`` is not an integer of at least 1, or ``stay`` does not lie between 0 and 1.
-
-    Notes
-    -----
     Source: Xiao et al., "Efficient streaming language models with attention sinks", 2023.
 
-    Examples
-    --------
+    Args:
+        stay: each token's weight on itself, 0 to 1; the rest goes to token 0.
+
+    Returns:
+        (query, key) = (T, T), a diagonal and the first column; on the CPU.
+
     >>> sink_attention(3, 0.25).tolist()
     [[1.0, 0.0, 0.0], [0.75, 0.25, 0.0], [0.75, 0.0, 0.25]]
     """
@@ -207,29 +125,16 @@ def sink_attention(T: int, stay: float, *, dtype: torch.dtype = torch.float64) -
 def with_residual(A: Tensor) -> Tensor:
     """Let every token keep half of itself: (I + A) / 2.
 
-    Parameters
-    ----------
-    A : Tensor, floating, shape (…, query, key) = (…, T, T)
-        Attention weights.
+    A residual connection adds: x + A x. Halved, rows stay weights and only the scale differs; Abnar
+    and Zuidema, "Quantifying attention flow in transformers", 2020, follow attention through layers
+    in this way.
 
-    Returns
-    -------
-    Tensor, same shape
-        Rows that summed to 1 do so again.
+    Args:
+        A: (…, query, key) = (…, T, T).
 
-    Raises
-    ------
-    ValueError
-        If the last two axes are not square, or ``A`` is not floating.
+    Returns:
+        same shape, rows that summed to 1 do so again.
 
-    Notes
-    -----
-    A residual connection adds: x + A x. Halved, rows stay weights and only the scale differs;
-    Abnar and Zuidema, "Quantifying attention flow in transformers", 2020, follow attention
-    through layers in this way.
-
-    Examples
-    --------
     >>> with_residual(torch.tensor([[1.0, 0.0], [1.0, 0.0]])).tolist()
     [[1.0, 0.0], [0.5, 0.5]]
     """
@@ -240,24 +145,14 @@ def with_residual(A: Tensor) -> Tensor:
 def cumulative_products(layers: Sequence[Tensor] | Tensor) -> Tensor:
     """Multiply layer upon layer, and keep what stands after each.
 
-    Parameters
-    ----------
-    layers : sequence of Tensor, or Tensor, shape (depth, query, key) = (depth, T, T)
-        The weights of each layer, the lowest one first; at least one.
+    Args:
+        layers: (depth, query, key) = (depth, T, T), the weights of each layer, the lowest one
+            first; at least one.
 
-    Returns
-    -------
-    Tensor, shape (depth + 1, query, key) = (depth + 1, T, T)
-        Entry ``k`` says what the outputs after ``k`` layers are made of: the identity at 0, then
-        each new layer from the left.
+    Returns:
+        (depth + 1, query, key) = (depth + 1, T, T), entry ``k`` says what the outputs after ``k``
+        layers are made of: the identity at 0, then each new layer from the left.
 
-    Raises
-    ------
-    ValueError
-        If there are no layers, or they are not floating square matrices of one size.
-
-    Examples
-    --------
     >>> halves = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
     >>> cumulative_products([halves, halves])[:, 1].tolist()
     [[0.0, 1.0], [0.5, 0.5], [0.75, 0.25]]
@@ -278,28 +173,15 @@ def cumulative_products(layers: Sequence[Tensor] | Tensor) -> Tensor:
 def distance_from_collapse(A: Tensor) -> Tensor:
     """Say how much weight the slowest token has on anything but token 0.
 
-    Parameters
-    ----------
-    A : Tensor, floating, shape (…, query, key) = (…, T, T)
-        Weights of a layer, or of a product of layers.
+    Half of the ∞-norm of ``A − 1e₀ᵀ``. It multiplies: that of a product is at most the product of
+    those of its factors.
 
-    Returns
-    -------
-    Tensor, shape (…)
-        0 if every token sees token 0 only, 1 if some token does not see it.
+    Args:
+        A: (…, query, key) = (…, T, T), weights of a layer, or of a product of layers.
 
-    Raises
-    ------
-    ValueError
-        If the last two axes are not square, or ``A`` is not floating.
+    Returns:
+        shape (…), 0 if every token sees token 0 only, 1 if some token does not see it.
 
-    Notes
-    -----
-    Half of the ∞-norm of ``A − 1e₀ᵀ``. It multiplies: that of a product is at most the product
-    of those of its factors.
-
-    Examples
-    --------
     >>> A = torch.tensor([[1.0, 0.0], [0.75, 0.25]])
     >>> distance_from_collapse(A).item(), distance_from_collapse(A @ A).item()
     (0.25, 0.0625)
@@ -311,27 +193,16 @@ def distance_from_collapse(A: Tensor) -> Tensor:
 def second_eigenvalue(A: Tensor) -> Tensor:
     """Find the largest eigenvalue but the first, which is always 1.
 
-    Parameters
-    ----------
-    A : Tensor, floating, shape (…, query, key) = (…, T, T)
-        Lower triangular, with no negative entry: weights of a layer, or of a product of layers.
-
-    Returns
-    -------
-    Tensor, shape (…)
-        The largest entry on the diagonal below the first row; 0 if there is one token only.
-
-    Raises
-    ------
-    ValueError
-        If the last two axes are not square, ``A`` is not floating, or not lower triangular.
-
-    Notes
-    -----
     The eigenvalues of a triangular matrix stand on its diagonal.
 
-    Examples
-    --------
+    Args:
+        A: (…, query, key) = (…, T, T), lower triangular, with no negative entry: weights of a
+            layer, or of a product of layers.
+
+    Returns:
+        shape (…), the largest entry on the diagonal below the first row; 0 if there is one token
+        only.
+
     >>> second_eigenvalue(torch.tensor([[1.0, 0.0], [0.75, 0.25]])).item()
     0.25
     """
@@ -343,31 +214,16 @@ def second_eigenvalue(A: Tensor) -> Tensor:
 def undo_attention(A: Tensor, outputs: Tensor) -> Tensor:
     """Read the values back from the outputs: token by token, from the first on.
 
-    Parameters
-    ----------
-    A : Tensor, floating, shape (query, key) = (T, T)
-        Lower triangular, without a 0 on the diagonal.
-    outputs : Tensor, same dtype, shape (query, dim) = (T, dim)
-        What ``A @ values`` gave.
+    Output 0 is value 0; output 1 mixes values 0 and 1, and one of them is known; and so on. How
+    small the determinant is says nothing about how well it works.
 
-    Returns
-    -------
-    Tensor, shape (key, dim) = (T, dim)
-        The values, as exactly as the condition of ``A`` allows.
+    Args:
+        A: (query, key) = (T, T), lower triangular, without a 0 on the diagonal.
+        outputs: same dtype, (query, dim) = (T, dim), what ``A @ values`` gave.
 
-    Raises
-    ------
-    ValueError
-        If ``A`` is not a floating square matrix, sees the future, or has a 0 on its diagonal, or
-        if the outputs do not fit.
+    Returns:
+        (key, dim) = (T, dim), the values, as exactly as the condition of ``A`` allows.
 
-    Notes
-    -----
-    Output 0 is value 0; output 1 mixes values 0 and 1, and one of them is known; and so on.
-    How small the determinant is says nothing about how well it works.
-
-    Examples
-    --------
     >>> A = torch.tensor([[1.0, 0.0], [0.75, 0.25]])
     >>> undo_attention(A, A @ torch.tensor([[4.0], [8.0]])).tolist()
     [[4.0], [8.0]]
@@ -392,25 +248,13 @@ def undo_attention(A: Tensor, outputs: Tensor) -> Tensor:
 def is_projection(A: Tensor, *, tolerance: float = 1e-6) -> bool:
     """Say whether doing it twice is the same as doing it once: A A = A.
 
-    Parameters
-    ----------
-    A : Tensor, floating, shape (T, T)
-        Any square matrix.
-    tolerance : float, default 1e-6
-        How far an entry of A A may be from that of A.
+    Args:
+        A: shape (T, T), any square matrix.
+        tolerance: how far an entry of A A may be from that of A.
 
-    Returns
-    -------
-    bool
+    Returns:
         True for a projection, orthogonal or not.
 
-    Raises
-    ------
-    ValueError
-        If ``A`` is not a floating square matrix.
-
-    Examples
-    --------
     >>> is_projection(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
     True
     >>> is_projection(torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
@@ -423,29 +267,16 @@ def is_projection(A: Tensor, *, tolerance: float = 1e-6) -> bool:
 def leaking_cuts(A: Tensor) -> list[int]:
     """List the cuts through which a matrix lets the future into the past.
 
-    Parameters
-    ----------
-    A : Tensor, floating, shape (output, input) = (T, T)
-        Any square matrix.
-
-    Returns
-    -------
-    list of int
-        Every ``t`` for which inputs that vanish on the first ``t`` tokens give outputs that do
-        not. Empty exactly if ``A`` is lower triangular.
-
-    Raises
-    ------
-    ValueError
-        If ``A`` is not a floating square matrix.
-
-    Notes
-    -----
     With ``P`` the projection that keeps the first ``t`` tokens: the cuts where ``P A`` is not
     ``P A P``. :func:`causal_lab.causality.check_causality` asks the same of any module.
 
-    Examples
-    --------
+    Args:
+        A: (output, input) = (T, T), any square matrix.
+
+    Returns:
+        Every ``t`` for which inputs that vanish on the first ``t`` tokens give outputs that do not.
+        Empty exactly if ``A`` is lower triangular.
+
     >>> leaking_cuts(torch.tensor([[1.0, 0.0, 0.5], [1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]))
     [1, 2]
     >>> leaking_cuts(torch.ones(3, 3).tril())

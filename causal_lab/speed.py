@@ -21,23 +21,16 @@ _NEAR = 16  # parts for one row, and rows of a part for several: what measured b
 def speed_up(model: nn.Module, *, on: bool = True) -> nn.Module:
     """Let a model multiply a few rows faster, in its linear layers and in a tied head.
 
-    Only for inference in 32 bits on a CPU, up to 8 rows and from 65,536 weights on; everything
-    else is multiplied as before. The results are the same up to rounding.
+    Only for inference in 32 bits on a CPU, up to 8 rows and from 65,536 weights on; everything else
+    is multiplied as before. The results are the same up to rounding.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Changed in place: the layers that are an ``nn.Linear``, not those of a subclass.
-    on : bool, default True
-        False takes it back.
+    Args:
+        model: changed in place: the layers that are an ``nn.Linear``, not those of a subclass.
+        on: False takes it back.
 
-    Returns
-    -------
-    nn.Module
+    Returns:
         The same model; its weights, and their names, are as they were.
 
-    Examples
-    --------
     >>> model = speed_up(nn.Sequential(nn.Linear(2, 3)))
     >>> model(torch.zeros(1, 2)).shape
     torch.Size([1, 3])

@@ -26,13 +26,9 @@ _STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 def weight_scale() -> PowerNorm:
     """Make the scale that all weights are coloured on, a new one for each picture.
 
-    Returns
-    -------
-    PowerNorm
+    Returns:
         From 0 to 1, by the square root.
 
-    Examples
-    --------
     >>> float(weight_scale()(0.25))
     0.5
     """
@@ -42,18 +38,12 @@ def weight_scale() -> PowerNorm:
 def colour_of_weight(weights: np.ndarray) -> np.ndarray:
     """Look up the colours of the one scale that all weights share.
 
-    Parameters
-    ----------
-    weights : ndarray, floating, any shape
-        0 to 1.
+    Args:
+        weights: any shape, 0 to 1.
 
-    Returns
-    -------
-    ndarray, float, shape (…, 3)
-        Red, green and blue, 0 to 1.
+    Returns:
+        shape (…, 3), red, green and blue, 0 to 1.
 
-    Examples
-    --------
     >>> colour_of_weight(np.array([0.0, 1.0])).round(1).tolist()
     [[0.3, 0.0, 0.3], [1.0, 0.9, 0.1]]
     """
@@ -63,18 +53,6 @@ def colour_of_weight(weights: np.ndarray) -> np.ndarray:
 def printable(label: str) -> str:
     r"""Write a token so that it can stand on an axis: a line break becomes a backslash and n.
 
-    Parameters
-    ----------
-    label : str
-        A token; any characters.
-
-    Returns
-    -------
-    str
-        One line.
-
-    Examples
-    --------
     >>> print(printable("a\nb"))
     a\nb
     """
@@ -84,22 +62,13 @@ def printable(label: str) -> str:
 def tick_positions(length: int, labels: Sequence[str] | None = None, *, room: int = 16) -> range:
     """Choose which positions get a label, at most 16 numbers or 32 words.
 
-    Parameters
-    ----------
-    length : int
-        Number of positions.
-    labels : sequence of str, optional
-        Words; numbers if not given.
-    room : int, default 16
-        How many numbers can stand beside each other.
+    Args:
+        labels: words; numbers if not given.
+        room: how many numbers can stand beside each other.
 
-    Returns
-    -------
-    range
+    Returns:
         Evenly spaced positions, beginning with 0.
 
-    Examples
-    --------
     >>> list(tick_positions(64))[:3]
     [0, 4, 8]
     """

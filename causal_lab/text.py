@@ -24,23 +24,9 @@ UNKNOWN = "<unknown>"
 def load_text(topic: str | None = None) -> str:
     """Read the documentation's topics, one or all of them in alphabetical order.
 
-    Parameters
-    ----------
-    topic : str, optional
-        A topic's name, such as "if" or "while"; all topics if not given.
+    Args:
+        topic: a topic's name, such as "if" or "while"; all topics if not given.
 
-    Returns
-    -------
-    str
-        Plain text.
-
-    Raises
-    ------
-    ValueError
-        If there is no such topic.
-
-    Examples
-    --------
     >>> "conditional execution" in load_text("if")
     True
     """
@@ -54,23 +40,6 @@ def load_text(topic: str | None = None) -> str:
 def split_words(text: str) -> list[str]:
     """Cut a text into lower-case words; digits and punctuation separate.
 
-    Parameters
-    ----------
-    text : str
-        Any text.
-
-    Returns
-    -------
-    list of str
-        Its words, in order.
-
-    Raises
-    ------
-    ValueError
-        If ``text`` is not a string.
-
-    Examples
-    --------
     >>> split_words("The cat's hat, 3 times!")
     ['the', "cat's", 'hat', 'times']
     """
@@ -83,23 +52,6 @@ def split_words(text: str) -> list[str]:
 def split_characters(text: str) -> list[str]:
     """Cut a text into characters; spaces and line breaks count.
 
-    Parameters
-    ----------
-    text : str
-        Any text.
-
-    Returns
-    -------
-    list of str
-        Its characters, in order.
-
-    Raises
-    ------
-    ValueError
-        If ``text`` is not a string.
-
-    Examples
-    --------
     >>> split_characters("if x:")
     ['i', 'f', ' ', 'x', ':']
     """
@@ -110,18 +62,9 @@ def split_characters(text: str) -> list[str]:
 class Vocabulary:
     """A numbered list of tokens, words or characters; number 0 is the unknown one.
 
-    Parameters
-    ----------
-    tokens : tuple of str
-        Token ``i`` has the number ``i``; the first must be ``UNKNOWN``.
+    Args:
+        tokens: token ``i`` has the number ``i``; the first must be ``UNKNOWN``.
 
-    Raises
-    ------
-    ValueError
-        If the first token is not ``UNKNOWN`` or a token stands twice.
-
-    Examples
-    --------
     >>> vocabulary = Vocabulary.from_tokens("abracadabra", size=3)
     >>> vocabulary.tokens
     ('<unknown>', 'a', 'b')
@@ -145,26 +88,14 @@ class Vocabulary:
     def from_tokens(cls, tokens: Iterable[str], size: int | None = None) -> "Vocabulary":
         """Give the tokens of a text their numbers, the most frequent first.
 
-        Parameters
-        ----------
-        tokens : iterable of str
-            A text cut into words, or a string, which is cut into characters. ``UNKNOWN`` keeps
-            number 0.
-        size : int, optional
-            Keep only this many, the unknown one included; all if not given.
+        Args:
+            tokens: a text cut into words, or a string, which is cut into characters. ``UNKNOWN``
+                keeps number 0.
+            size: keep only this many, the unknown one included; all if not given.
 
-        Returns
-        -------
-        Vocabulary
+        Returns:
             Ties in frequency are broken alphabetically.
 
-        Raises
-        ------
-        ValueError
-            If ``size`` is below 1.
-
-        Examples
-        --------
         >>> len(Vocabulary.from_tokens(["if", "else", "if"]))
         3
         """
@@ -183,18 +114,12 @@ class Vocabulary:
     def encode(self, tokens: Iterable[str]) -> Tensor:
         """Turn tokens into their numbers; an unknown token becomes 0.
 
-        Parameters
-        ----------
-        tokens : iterable of str
-            Words, or a string of characters.
+        Args:
+            tokens: words, or a string of characters.
 
-        Returns
-        -------
-        Tensor, int64, shape (length,)
-            One number per token, on the CPU.
+        Returns:
+            int64, shape (length,), one number per token, on the CPU.
 
-        Examples
-        --------
         >>> Vocabulary.from_tokens("ab").encode("ba!").tolist()
         [2, 1, 0]
         """
@@ -204,23 +129,9 @@ class Vocabulary:
     def decode(self, numbers: Tensor | Sequence[int]) -> list[str]:
         """Turn numbers into their tokens.
 
-        Parameters
-        ----------
-        numbers : Tensor or sequence of int, shape (length,)
-            Numbers from 0 to below the vocabulary's size.
+        Args:
+            numbers: shape (length,), numbers from 0 to below the vocabulary's size.
 
-        Returns
-        -------
-        list of str
-            One token per number.
-
-        Raises
-        ------
-        ValueError
-            If a number is outside the vocabulary.
-
-        Examples
-        --------
         >>> Vocabulary.from_tokens("ab").decode([1, 2])
         ['a', 'b']
         """
@@ -239,31 +150,16 @@ class Vocabulary:
 def count_neighbours(numbers: Tensor, vocabulary_size: int, window: int = 4) -> Tensor:
     """Count how often two words stand near each other, nearer pairs more.
 
-    Parameters
-    ----------
-    numbers : Tensor, int64, shape (length,)
-        A text as numbers.
-    vocabulary_size : int
-        One more than the largest number that may occur.
-    window : int, default 4
-        Words up to this far apart count, at distance d with weight 1/d.
-
-    Returns
-    -------
-    Tensor, float32, shape (vocabulary_size, vocabulary_size)
-        Symmetric weighted counts.
-
-    Raises
-    ------
-    ValueError
-        If ``numbers`` is not a row of integers within the vocabulary.
-
-    Notes
-    -----
     Source: Pennington et al., "GloVe", 2014, for the weights 1/d.
 
-    Examples
-    --------
+    Args:
+        numbers: int64, shape (length,).
+        vocabulary_size: one more than the largest number that may occur.
+        window: words up to this far apart count, at distance d with weight 1/d.
+
+    Returns:
+        float32, shape (vocabulary_size, vocabulary_size), symmetric weighted counts.
+
     >>> count_neighbours(torch.tensor([0, 1, 0]), 2, window=2).tolist()
     [[1.0, 2.0], [2.0, 0.0]]
     """
@@ -287,27 +183,14 @@ def count_neighbours(numbers: Tensor, vocabulary_size: int, window: int = 4) -> 
 def positive_pmi(counts: Tensor) -> Tensor:
     """Ask how much more often two words meet than chance would have it, in nats.
 
-    Parameters
-    ----------
-    counts : Tensor, floating, shape (n, n)
-        Symmetric counts, as :func:`count_neighbours` gives them.
-
-    Returns
-    -------
-    Tensor, shape (n, n)
-        max(0, ln(p(a, b) / (p(a) p(b)))); 0 where the words never met.
-
-    Raises
-    ------
-    ValueError
-        If ``counts`` is not square or holds a negative number.
-
-    Notes
-    -----
     Source: Church and Hanks, 1990; positive PMI as in Levy and Goldberg, 2014.
 
-    Examples
-    --------
+    Args:
+        counts: shape (n, n), symmetric counts, as :func:`count_neighbours` gives them.
+
+    Returns:
+        shape (n, n), max(0, ln(p(a, b) / (p(a) p(b)))); 0 where the words never met.
+
     >>> positive_pmi(torch.tensor([[0.0, 1.0], [1.0, 0.0]])).exp().tolist()
     [[1.0, 2.0], [2.0, 1.0]]
     """
@@ -322,31 +205,17 @@ def positive_pmi(counts: Tensor) -> Tensor:
 def compress(matrix: Tensor, dim: int) -> Tensor:
     """Keep the strongest directions of a symmetric matrix: a truncated SVD.
 
-    Parameters
-    ----------
-    matrix : Tensor, floating, shape (n, n)
-        Symmetric.
-    dim : int
-        Directions to keep, 1 to n.
+    The singular values of a symmetric matrix are the absolute eigenvalues, and ``eigh`` finds those
+    faster than an SVD would. Source: Levy and Goldberg, 2014, for √S.
 
-    Returns
-    -------
-    Tensor, shape (n, dim)
-        U √S of the ``dim`` largest singular values S. The sign of each column, which an SVD
-        leaves open, is chosen so that its largest entry is positive.
+    Args:
+        matrix: shape (n, n), symmetric.
+        dim: directions to keep, 1 to n.
 
-    Raises
-    ------
-    ValueError
-        If ``matrix`` is not symmetric and floating, or ``dim`` is larger than n.
+    Returns:
+        shape (n, dim), U √S of the ``dim`` largest singular values S. The sign of each column,
+        which an SVD leaves open, is chosen so that its largest entry is positive.
 
-    Notes
-    -----
-    The singular values of a symmetric matrix are the absolute eigenvalues, and ``eigh`` finds
-    those faster than an SVD would. Source: Levy and Goldberg, 2014, for √S.
-
-    Examples
-    --------
     >>> compress(torch.tensor([[4.0, 0.0], [0.0, 1.0]]), dim=1).tolist()
     [[2.0], [0.0]]
     """
@@ -365,20 +234,10 @@ def compress(matrix: Tensor, dim: int) -> Tensor:
 class WordVectors:
     """One vector per word; words that keep the same company point the same way.
 
-    Parameters
-    ----------
-    vocabulary : Vocabulary
-        The words.
-    vectors : Tensor, float32, shape (len(vocabulary), dim)
-        Scaled so that a random word's entries have mean square 1; zeros for the unknown word.
+    Args:
+        vectors: float32, shape (len(vocabulary), dim), scaled so that a random word's entries have
+            mean square 1; zeros for the unknown word.
 
-    Raises
-    ------
-    ValueError
-        If there is not one vector per word.
-
-    Examples
-    --------
     >>> words = WordVectors(Vocabulary(("<unknown>", "if")), torch.tensor([[0.0], [1.0]]))
     >>> words.look_up(["if", "zebra"]).tolist()
     [[1.0], [0.0]]
@@ -397,18 +256,12 @@ class WordVectors:
     def look_up(self, words: Iterable[str]) -> Tensor:
         """Stack the vectors of some words.
 
-        Parameters
-        ----------
-        words : iterable of str
-            Lower-case words, as :func:`split_words` cuts them.
+        Args:
+            words: lower-case words, as :func:`split_words` cuts them.
 
-        Returns
-        -------
-        Tensor, float32, shape (length, dim)
-            Zeros for a word that is not in the vocabulary.
+        Returns:
+            float32, shape (length, dim), zeros for a word that is not in the vocabulary.
 
-        Examples
-        --------
         >>> words = WordVectors(Vocabulary(("<unknown>", "if")), torch.eye(2))
         >>> words.look_up(["if"]).tolist()
         [[0.0, 1.0]]
@@ -418,25 +271,9 @@ class WordVectors:
     def nearest(self, word: str, count: int = 5) -> list[str]:
         """List the words whose vectors point most nearly the same way.
 
-        Parameters
-        ----------
-        word : str
-            A word of the vocabulary.
-        count : int, default 5
-            How many.
-
-        Returns
-        -------
-        list of str
+        Returns:
             Nearest first, by cosine; the word itself is left out.
 
-        Raises
-        ------
-        ValueError
-            If the word is not in the vocabulary, or ``count`` exceeds the other words.
-
-        Examples
-        --------
         >>> words = WordVectors(Vocabulary(("<unknown>", "a", "b")), torch.eye(3))
         >>> words.nearest("a", 1)
         ['b']
@@ -458,34 +295,18 @@ def learn_word_vectors(
 ) -> WordVectors:
     """Learn word vectors from the company that words keep; well under a second.
 
-    Parameters
-    ----------
-    text : str, optional
-        The text to learn from; all of :func:`load_text` if not given.
-    dim : int, default 48
-        Length of a vector.
-    vocabulary_size : int, default 1200
-        The most frequent words, the unknown one included; fewer if the text has fewer.
-    window : int, default 4
-        Words up to this far apart are company.
+    Counts, positive PMI, truncated SVD: Levy and Goldberg, "Neural word embedding as implicit
+    matrix factorization", 2014.
 
-    Returns
-    -------
-    WordVectors
+    Args:
+        text: the text to learn from; all of :func:`load_text` if not given.
+        vocabulary_size: the most frequent words, the unknown one included; fewer if the text has
+            fewer.
+        window: words up to this far apart are company.
+
+    Returns:
         The same for the same text.
 
-    Raises
-    ------
-    ValueError
-        If the text has fewer words than ``dim``, or no two words stand near each other.
-
-    Notes
-    -----
-    Counts, positive PMI, truncated SVD: Levy and Goldberg, "Neural word embedding as
-    implicit matrix factorization", 2014.
-
-    Examples
-    --------
     >>> "import" in learn_word_vectors().nearest("module", 10)
     True
     """

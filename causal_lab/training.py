@@ -14,15 +14,10 @@ from causal_lab.progress import with_bar
 class History:
     """What a training saw, step by step.
 
-    Parameters
-    ----------
-    losses : list of float
-        In nats.
-    gradient_norms : list of float
-        Of all parameters together, before clipping.
+    Args:
+        losses: in nats.
+        gradient_norms: of all parameters together, before clipping.
 
-    Examples
-    --------
     >>> history = History([2.0, 1.0], [0.5, 0.5])
     >>> history
     <History of 2 steps>
@@ -37,23 +32,9 @@ class History:
     def last(self, steps: int = 20) -> float:
         """Average the last losses, which jump from batch to batch.
 
-        Parameters
-        ----------
-        steps : int, default 20
-            How many.
-
-        Returns
-        -------
-        float
+        Returns:
             Their mean.
 
-        Raises
-        ------
-        ValueError
-            If there was no step, or ``steps`` is not positive.
-
-        Examples
-        --------
         >>> History([9.0, 2.0, 1.0], [0.5, 0.5, 0.5]).last(2)
         1.5
         """
@@ -74,33 +55,15 @@ def train(
 ) -> History:
     """Show the model one batch after the other, and turn each loss into a step.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Trained in place; left in eval mode.
-    batches : iterable with a length
-        One per step.
-    loss : callable
-        ``loss(batch)`` gives a scalar that hangs on the model's parameters.
-    learning_rate : float, default 3e-3
-        The highest; it rises over the first tenth of the steps and falls to 0 at the end.
-    clip : float, default 1.0
-        Longest gradient that a step may take.
-    progress : bool, default True
-        Whether to draw a bar.
+    Args:
+        model: trained in place; left in eval mode.
+        batches: iterable with a length, one per step.
+        loss: ``loss(batch)`` gives a scalar that hangs on the model's parameters.
+        learning_rate: the highest; it rises over the first tenth of the steps and falls to 0 at the
+            end.
+        clip: longest gradient that a step may take.
+        progress: whether to draw a bar.
 
-    Returns
-    -------
-    History
-        Losses and gradient norms.
-
-    Raises
-    ------
-    ValueError
-        If there are no batches.
-
-    Examples
-    --------
     >>> layer = nn.Linear(1, 1)
     >>> history = train(layer, [torch.ones(4, 1)] * 50, lambda x: layer(x).square().mean(),
     ...                 progress=False)
@@ -139,31 +102,13 @@ def random_windows(
 ) -> list[Tensor]:
     """Cut batches of windows out of a long text, at random places.
 
-    Parameters
-    ----------
-    ids : Tensor, integer, shape (text,)
-        The text as token ids.
-    length : int
-        Tokens per window.
-    batch_size : int
-        Windows per batch.
-    steps : int
-        Batches.
-    seed : int
-        The same seed gives the same windows, on every device.
+    Args:
+        ids: integer, shape (text,), the text as token ids.
+        seed: the same seed gives the same windows, on every device.
 
-    Returns
-    -------
-    list of Tensor, each of shape (batch, length)
-        On the device of ``ids``.
+    Returns:
+        each of shape (batch, length), on the device of ``ids``.
 
-    Raises
-    ------
-    ValueError
-        If the text is shorter than a window, or a number is not positive.
-
-    Examples
-    --------
     >>> [batch] = random_windows(torch.arange(100), length=3, batch_size=2, steps=1, seed=0)
     >>> (batch[:, 1:] - batch[:, :-1]).tolist()
     [[1, 1], [1, 1]]
@@ -183,27 +128,14 @@ def random_windows(
 def hide_some(batches: Iterable[Tensor], share: float, *, seed: int) -> list[tuple[Tensor, Tensor]]:
     """Choose, for every batch, which tokens a model must guess.
 
-    Parameters
-    ----------
-    batches : iterable of Tensor, each of shape (batch, length)
-        Token ids.
-    share : float
-        Of the tokens, above 0 and below 1; at least one per sequence.
-    seed : int
-        The same seed hides the same tokens, on every device.
+    Args:
+        batches: each of shape (batch, length).
+        share: of the tokens, above 0 and below 1; at least one per sequence.
+        seed: the same seed hides the same tokens, on every device.
 
-    Returns
-    -------
-    list of (Tensor, Tensor)
+    Returns:
         The ids, and a boolean tensor of the same shape that is True where they are hidden.
 
-    Raises
-    ------
-    ValueError
-        If ``share`` is out of range.
-
-    Examples
-    --------
     >>> [(ids, hidden)] = hide_some([torch.zeros(2, 8)], 0.25, seed=0)
     >>> hidden.sum(dim=1).tolist()
     [2, 2]

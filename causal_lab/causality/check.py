@@ -27,57 +27,37 @@ def check_causality(
 ) -> CausalityReport:
     """Find out whether any output of a model depends on an input that comes after it.
 
-    At every cut, the inputs after it are replaced by others and the outputs before it are
-    compared. Gradients from every output to every input show leaks that rounding hides. What
-    could be rounding is computed again in another precision, where rounding changes by many
-    orders of magnitude and a leak does not: there is no tolerance to choose. Every prefix is
-    also run alone, which shows dependence on the *length*.
+    At every cut, the inputs after it are replaced by others and the outputs before it are compared.
+    Gradients from every output to every input show leaks that rounding hides. What could be
+    rounding is computed again in another precision, where rounding changes by many orders of
+    magnitude and a leak does not: there is no tolerance to choose. Every prefix is also run alone,
+    which shows dependence on the *length*.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Any module that is called as ``model(inputs, **forward_kwargs)``, the batch first. Its
-        random state, buffers, attributes and modes are afterwards as before.
-    inputs : Tensor
-        Token ids, integer, shape (batch, length), or vectors, floating, shape (batch, length,
-        dim, …). Real ones, or as the model would meet: what is true is what is tried.
-    lookahead : int, default 0
-        How many later inputs an output may see; −1 asks that it does not see its own either.
-    special_ids : iterable of int
-        Ids such as padding or end of text, to be tried in the future as well.
-    forward_kwargs : dict, optional
-        Further arguments for every call. A tensor that runs along the sequence is cut with it;
-        where batch and length are equal, along the axes with which the model can run.
-    output : str, int or callable, optional
-        Which part of the model's result to judge: a name, an index, or a function of the result.
-        If not given: the result itself, ``logits``, ``last_hidden_state``, or the first part of
-        shape (batch, length, …).
-    train : bool, optional
-        Judge in train mode (True) or eval mode (False); if not given, as the model came.
-    cuts : iterable of int, optional
-        Try only these: the first changed input of each. All of them if not given, since a leak
-        from one position to the next shows at one cut only.
-    seed : int, default 0
-        Of what is drawn.
-
-    Returns
-    -------
-    CausalityReport
-        Truthy if causal. ``causal`` is None, with the reason, where it cannot be decided.
-
-    Raises
-    ------
-    ValueError
-        If ``model`` is no module, the inputs are no such tensor, the output has no time axis,
-        or a number is out of range.
-
-    Notes
-    -----
     True means: at these inputs, for the futures that were tried, in 32 *and* in 64 bits, nothing
     came through. It is a test, not a proof; a condition that no tried future meets stays unseen.
 
-    Examples
-    --------
+    Args:
+        model: any module that is called as ``model(inputs, **forward_kwargs)``, the batch first.
+            Its random state, buffers, attributes and modes are afterwards as before.
+        inputs: token ids, integer, shape (batch, length), or vectors, floating, shape
+            (batch, length, dim, …). Real ones, or as the model would meet: what is true is what is
+            tried.
+        lookahead: how many later inputs an output may see; −1 asks that it does not see its own
+            either.
+        special_ids: ids such as padding or end of text, to be tried in the future as well.
+        forward_kwargs: further arguments for every call. A tensor that runs along the sequence is
+            cut with it; where batch and length are equal, along the axes with which the model can
+            run.
+        output: which part of the model's result to judge: a name, an index, or a function of the
+            result. If not given: the result itself, ``logits``, ``last_hidden_state``, or the first
+            part of shape (batch, length, …).
+        train: judge in train mode (True) or eval mode (False); if not given, as the model came.
+        cuts: try only these: the first changed input of each. All of them if not given, since a
+            leak from one position to the next shows at one cut only.
+
+    Returns:
+        Truthy if causal. ``causal`` is None, with the reason, where it cannot be decided.
+
     >>> ahead = nn.Sequential(nn.ConstantPad1d((-1, 1), 0.0))  # every output is the next input
     >>> class Shift(nn.Module):
     ...     def forward(self, x):

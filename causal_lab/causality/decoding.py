@@ -37,18 +37,9 @@ class _Answer:
     def assert_same(self):
         """Raise unless all was found to be the same: the line for a test suite.
 
-        Returns
-        -------
-        CacheReport or PaddingReport
-            This report.
+        Raises:
+            AssertionError: with the whole report, if something differs or nothing could be decided.
 
-        Raises
-        ------
-        AssertionError
-            With the whole report, if something differs or nothing could be decided.
-
-        Examples
-        --------
         >>> CacheReport(True, "every row agrees", {}).assert_same()
         <CacheReport same=True>
         """
@@ -61,23 +52,13 @@ class _Answer:
 class ScheduleResult:
     """What one way to cut the sequence into chunks gave.
 
-    Parameters
-    ----------
-    name : str
-        Of the schedule.
-    chunks : tuple of int
-        The lengths of its chunks.
-    same : bool or None
-        Whether every row agrees with the full pass; None if it could not be run.
-    difference : float
-        The worst one, rounding included; infinite where only one of the two is a number.
-    wrong_rows : tuple of int
-        Positions that differ by more than rounding.
-    failure : str
-        Why it could not be run, else empty.
+    Args:
+        same: whether every row agrees with the full pass; None if it could not be run.
+        difference: the worst one, rounding included; infinite where only one of the two is a
+            number.
+        wrong_rows: positions that differ by more than rounding.
+        failure: why it could not be run, else empty.
 
-    Examples
-    --------
     >>> result = ScheduleResult("chunks of 3", (3, 3, 1), False, 0.3, (3, 4, 5))
     >>> result.first_wrong_row, result.chunk
     (3, [3, 4, 5])
@@ -122,18 +103,12 @@ class ScheduleResult:
 class CacheReport(_Answer):
     """Does a cached decoder say the same as one full pass? Yes, no, or why it cannot be said.
 
-    Parameters
-    ----------
-    same : bool or None
-        True: every row of every schedule agrees. False: some row differs by more than
-        rounding. None: it could not be decided, see ``reason``.
-    reason : str
-        Why, and where the pattern of the wrong rows suggests it, what may have caused it.
-    results : dict of str to ScheduleResult
-        By the name of the schedule.
+    Args:
+        same: True: every row of every schedule agrees. False: some row differs by more than
+            rounding. None: it could not be decided, see ``reason``.
+        reason: why, and where the pattern of the wrong rows suggests it, what may have caused it.
+        results: by the name of the schedule.
 
-    Examples
-    --------
     >>> report = CacheReport(None, "step raised IndexError", {})
     >>> bool(report), print(report)
     Undecided: step raised IndexError
@@ -149,23 +124,16 @@ class CacheReport(_Answer):
 class SideResult:
     """What padding on one side gave.
 
-    Parameters
-    ----------
-    side : {"right", "left"}
-        Where the padding stands.
-    same : bool or None
-        Whether every real token gets what it gets without padding; None if it could not be run.
-    difference : float
-        The worst one, rounding included; infinite where only one of the two is a number.
-    wrong_rows : tuple of int
-        Positions that differ by more than rounding, counted over the real tokens.
-    amounts : tuple of int
-        How many padding tokens changed something.
-    failure : str
-        Why it could not be run, else empty.
+    Args:
+        side: {"right", "left"}, where the padding stands.
+        same: whether every real token gets what it gets without padding; None if it could not be
+            run.
+        difference: the worst one, rounding included; infinite where only one of the two is a
+            number.
+        wrong_rows: positions that differ by more than rounding, counted over the real tokens.
+        amounts: how many padding tokens changed something.
+        failure: why it could not be run, else empty.
 
-    Examples
-    --------
     >>> print(SideResult("left", False, 0.25, (0, 1, 2), (1, 2, 3)))
     left: rows 0 to 2 of the real tokens differ by up to 0.25
     """
@@ -192,18 +160,13 @@ class SideResult:
 class PaddingReport(_Answer):
     """Does padding change what the real tokens get? No, yes, or why it cannot be said.
 
-    Parameters
-    ----------
-    same : bool or None
-        True: no real token gets anything else than without padding. False: one does. None: it
-        could not be decided, see ``reason``.
-    reason : str
-        Why, how the model was told about the padding, and what may have caused a difference.
-    results : dict of str to SideResult
-        By "right" and "left".
+    Args:
+        same: True: no real token gets anything else than without padding. False: one does. None: it
+            could not be decided, see ``reason``.
+        reason: why, how the model was told about the padding, and what may have caused a
+            difference.
+        results: by "right" and "left".
 
-    Examples
-    --------
     >>> PaddingReport(True, "padding changes no real token", {}).same
     True
     """
@@ -225,44 +188,28 @@ def check_cache(
     The sequence is handed over in chunks of several lengths, and every row of every schedule is
     compared with the full pass. One by one is not enough: a causal mask that is aligned at the
     upper left is right for one row at a time and wrong for a chunk. What could be rounding is
-    computed again in another precision, where rounding changes by many orders of magnitude and
-    an error does not: there is no tolerance to choose.
+    computed again in another precision, where rounding changes by many orders of magnitude and an
+    error does not: there is no tolerance to choose.
 
-    Parameters
-    ----------
-    step : callable
-        ``step(chunk, cache) -> (outputs, cache)``: the next inputs, shape (batch, n, …), and
-        what the step before returned, None at the start. Outputs have shape (batch, n, …).
-    inputs : Tensor, shape (batch, length, …)
-        Token ids or vectors. At least two different sequences: with one, a cache that mixes up
-        the batch looks right.
-    full : nn.Module or callable
-        ``full(inputs) -> outputs`` of shape (batch, length, …), or a result with ``logits``,
-        ``last_hidden_state`` or some part of that shape.
-    schedules : dict of str to list of int, optional
-        Lengths of the chunks, which sum to the length. If not given: one by one; a prefill, then
-        one by one; chunks of 2; chunks of 3; a prefill, then chunks.
+    The state of all modules that ``full`` and ``step`` reach is afterwards as before, and so are
+    the random generators. Where they compute in no other precision, relative differences of up to
+    1e-4 in 32 bits count as rounding, and the report says so. A cache that is kept in fewer bits
+    than the model computes in is rounding too; the report shows how much.
 
-    Returns
-    -------
-    CacheReport
+    Args:
+        step: ``step(chunk, cache) -> (outputs, cache)``: the next inputs, shape (batch, n, …), and
+            what the step before returned, None at the start. Outputs have shape (batch, n, …).
+        inputs: shape (batch, length, …), token ids or vectors. At least two different sequences:
+            with one, a cache that mixes up the batch looks right.
+        full: nn.Module or callable, ``full(inputs) -> outputs`` of shape (batch, length, …), or a
+            result with ``logits``, ``last_hidden_state`` or some part of that shape.
+        schedules: dict of str to list of int, lengths of the chunks, which sum to the length. If
+            not given: one by one; a prefill, then one by one; chunks of 2; chunks of 3; a prefill,
+            then chunks.
+
+    Returns:
         Truthy if the same. ``same`` is None, with the reason, where it cannot be decided.
 
-    Raises
-    ------
-    ValueError
-        If ``step`` or ``full`` cannot be called, the inputs have no time axis, or a schedule
-        does not sum to the length.
-
-    Notes
-    -----
-    The state of all modules that ``full`` and ``step`` reach is afterwards as before, and so are
-    the random generators. Where they compute in no other precision, relative differences of up
-    to 1e-4 in 32 bits count as rounding, and the report says so. A cache that is kept in fewer
-    bits than the model computes in is rounding too; the report shows how much.
-
-    Examples
-    --------
     >>> def step(chunk, total):
     ...     sums = chunk.cumsum(dim=1) + (0.0 if total is None else total)
     ...     return sums, sums[:, -1:]
@@ -304,50 +251,30 @@ def check_padding(
 ) -> PaddingReport:
     """Find out whether padding changes what the real tokens get.
 
-    Every sequence is run with 1, 2 and 3 padding tokens, all in one batch of rows that are
-    padded differently, and every real position is compared with the same tokens run alone. As
-    all rows of a batch are equally long, a row with more padding has fewer real tokens.
+    Every sequence is run with 1, 2 and 3 padding tokens, all in one batch of rows that are padded
+    differently, and every real position is compared with the same tokens run alone. As all rows of
+    a batch are equally long, a row with more padding has fewer real tokens.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Called as ``model(ids, …)``, the batch first. Its state and modes are afterwards as
-        before. If its ``forward`` names ``attention_mask``, it gets 1 on real tokens and 0 on
-        padding, as in Hugging Face's models; if it names ``padding``, a boolean that is True on
-        padding; else nothing but the ids.
-    inputs : Tensor, integer, shape (batch, length)
-        Token ids without padding.
-    pad_id : int
-        The token to pad with.
-    sides : iterable of {"right", "left"}, default both
-        Where to pad.
-    forward_kwargs : dict or callable, optional
-        Further arguments of every call; a callable ``(padded_ids, is_padding) -> dict`` makes
-        them for each batch. They go before the masks above, ``{"attention_mask": None}`` takes
-        one away.
-    output : str, int or callable, optional
-        Which part of the model's result to judge, as for
-        :func:`causal_lab.causality.check_causality`.
+    GPT-2 of ``transformers`` changes with padding on the left although it gets the mask: it counts
+    positions with the padding included. Hand it ``position_ids`` that count over the real tokens:
+    ``lambda ids, padding: {"position_ids": ((~padding).cumsum(1) - 1).clamp(min=0)}``.
 
-    Returns
-    -------
-    PaddingReport
+    Args:
+        model: called as ``model(ids, …)``, the batch first. Its state and modes are afterwards as
+            before. If its ``forward`` names ``attention_mask``, it gets 1 on real tokens and 0 on
+            padding, as in Hugging Face's models; if it names ``padding``, a boolean that is True on
+            padding; else nothing but the ids.
+        inputs: integer, shape (batch, length), token ids without padding.
+        sides: iterable of {"right", "left"}, where to pad.
+        forward_kwargs: further arguments of every call; a callable
+            ``(padded_ids, is_padding) -> dict`` makes them for each batch. They go before the masks
+            above, ``{"attention_mask": None}`` takes one away.
+        output: which part of the model's result to judge, as for
+            :func:`causal_lab.causality.check_causality`.
+
+    Returns:
         Truthy if the same. ``same`` is None, with the reason, where it cannot be decided.
 
-    Raises
-    ------
-    ValueError
-        If ``model`` is no module, the inputs are no ids or contain ``pad_id``, a side is
-        unknown, or the output has no time axis.
-
-    Notes
-    -----
-    GPT-2 of ``transformers`` changes with padding on the left although it gets the mask: it
-    counts positions with the padding included. Hand it ``position_ids`` that count over the real
-    tokens: ``lambda ids, padding: {"position_ids": ((~padding).cumsum(1) - 1).clamp(min=0)}``.
-
-    Examples
-    --------
     >>> from causal_lab.models import GPT
     >>> model = GPT(10, 8, d_model=8, num_heads=2).eval()
     >>> check_padding(model, torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]), pad_id=0).assert_same()

@@ -27,8 +27,6 @@ _SAME_LENGTH_OR_NOT = 1e-9
 class UndecidedError(Exception):
     """Nothing can be said about a model; the message says why.
 
-    Examples
-    --------
     >>> str(UndecidedError("the output is empty"))
     'the output is empty'
     """
@@ -37,25 +35,13 @@ class UndecidedError(Exception):
 class Examination:
     """Runs the model in every way that can show a leak, and remembers what was seen.
 
-    Parameters
-    ----------
-    run : Runner
-        Calls the model.
-    inputs : Tensor, shape (batch, length, …)
-        The real inputs.
-    lookahead : int
-        How far ahead an output may look.
-    special_ids : tuple of int
-        Ids to try ahead.
-    cuts : list of int
-        The first changed input of each trial.
-    generator : torch.Generator
-        Draws.
-    whole : bool
-        Whether these are all the cuts.
+    Args:
+        inputs: Tensor, shape (batch, length, …).
+        lookahead: int, how far ahead an output may look.
+        special_ids: tuple of int, ids to try ahead.
+        cuts: list of int.
+        whole: bool, whether these are all the cuts.
 
-    Examples
-    --------
     >>> from causal_lab.causality.runner import Runner
     >>> inputs = torch.randn(1, 3, 2)
     >>> with Runner(torch.nn.Identity(), batch=1, length=3) as run:
@@ -90,13 +76,9 @@ class Examination:
     def examine(self) -> None:
         """Collect all evidence.
 
-        Raises
-        ------
-        UndecidedError
-            If the model gives nothing to compare.
+        Raises:
+            UndecidedError: if the model gives nothing to compare.
 
-        Examples
-        --------
         >>> from causal_lab.causality.runner import Runner
         >>> inputs = torch.randn(1, 3, 2)
         >>> with Runner(torch.nn.Identity(), batch=1, length=3) as run:
@@ -350,13 +332,9 @@ class Examination:
     def leaking_trials(self) -> list[Trial]:
         """List the trials in which an earlier output moved by more than rounding.
 
-        Returns
-        -------
-        list of Trial
+        Returns:
             As far as is known.
 
-        Examples
-        --------
         >>> Examination(None, torch.zeros(1, 2, 1), 0, (), [1], None, True).leaking_trials()
         []
         """
@@ -365,18 +343,10 @@ class Examination:
     def leaks_of(self, trial: Trial) -> Tensor:
         """Say which outputs leak in one trial.
 
-        Parameters
-        ----------
-        trial : Trial
-            One of them.
+        Returns:
+            bool, shape (length,), a large movement that was not computed again counts if all that
+            were did.
 
-        Returns
-        -------
-        Tensor, bool, shape (length,)
-            A large movement that was not computed again counts if all that were did.
-
-        Examples
-        --------
         >>> seen = Examination(None, torch.zeros(1, 2, 1), 0, (), [1], None, True)
         >>> trial = Trial("other values", 1, seen.inputs)
         >>> trial.note("fine", torch.zeros(1, 2, 1), torch.ones(1, 2, 1), limit=1)
@@ -522,13 +492,9 @@ class Examination:
     def gradient_leaks(self) -> Tensor:
         """Give the gradients that run further ahead than is allowed and are not rounding.
 
-        Returns
-        -------
-        Tensor, float64, shape (length, length)
-            0 elsewhere.
+        Returns:
+            float64, shape (length, length), 0 elsewhere.
 
-        Examples
-        --------
         >>> seen = Examination(None, torch.zeros(1, 2, 1), 0, (), [1], None, True)
         >>> seen.gradient_leaks().sum().item()
         0.0
@@ -541,13 +507,9 @@ class Examination:
     def gradients(self) -> Tensor:
         """Give all gradients, without what is rounding; NaN in rows that were not measured.
 
-        Returns
-        -------
-        Tensor, float64, shape (length, length)
-            ``[t, s]``: from output t to input s.
+        Returns:
+            float64, shape (length, length), ``[t, s]``: from output t to input s.
 
-        Examples
-        --------
         >>> seen = Examination(None, torch.zeros(1, 2, 1), 0, (), [1], None, True)
         >>> seen.gradients().isnan().all().item()
         True
@@ -591,13 +553,9 @@ class Examination:
     def gradient_doubts(self) -> bool:
         """Say whether gradients run ahead that could not be computed more finely.
 
-        Returns
-        -------
-        bool
+        Returns:
             True leaves the verdict open.
 
-        Examples
-        --------
         >>> Examination(None, torch.zeros(1, 2, 1), 0, (), [1], None, True).gradient_doubts()
         False
         """
@@ -661,15 +619,10 @@ class Examination:
     def length_dependence(self) -> tuple[bool | None, str]:
         """Say whether the outputs depend on how many inputs there are.
 
-        Returns
-        -------
-        depends : bool or None
-            None where it could not be told.
-        detail : str
-            One sentence.
+        Returns:
+            depends: None where it could not be told.
+            detail: one sentence.
 
-        Examples
-        --------
         >>> Examination(None, torch.zeros(1, 2, 1), 0, (), [1], None, True).length_dependence()
         (None, 'no shorter sequence could be run (None)')
         """

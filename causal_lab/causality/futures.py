@@ -9,22 +9,11 @@ LARGE = 1e5  # times the inputs' spread: out-votes a mask of −10⁴, not one o
 def changed_values(inputs: Tensor, vocabulary: int, special_ids: tuple[int, ...] = ()) -> "Futures":
     """Make the source of other futures for these inputs.
 
-    Parameters
-    ----------
-    inputs : Tensor, shape (batch, length) of integers or (batch, length, …) of floats
-        What really came.
-    vocabulary : int
-        For token ids, how many there are.
-    special_ids : tuple of int
-        Ids to try ahead, besides others.
+    Args:
+        inputs: shape (batch, length) of integers or (batch, length, …) of floats.
+        vocabulary: for token ids, how many there are.
+        special_ids: ids to try ahead, besides others.
 
-    Returns
-    -------
-    Futures
-        Draws them.
-
-    Examples
-    --------
     >>> futures = changed_values(torch.tensor([[1, 2, 3]]), vocabulary=5)
     >>> changed = futures.other_values(2, torch.Generator().manual_seed(0))
     >>> changed[0, :2].tolist(), changed[0, 2].item() == 3
@@ -37,13 +26,9 @@ def changed_values(inputs: Tensor, vocabulary: int, special_ids: tuple[int, ...]
 class Futures:
     """Inputs that agree with the real ones before a cut and differ after it.
 
-    Parameters
-    ----------
-    inputs, vocabulary, special_ids
-        As for :func:`changed_values`.
+    Args:
+        inputs, vocabulary, special_ids: as for :func:`changed_values`.
 
-    Examples
-    --------
     >>> Futures(torch.zeros(1, 3, 2)).length
     3
     """
@@ -55,20 +40,12 @@ class Futures:
     def only(self, position: int, changed: Tensor) -> Tensor:
         """Take one position of changed inputs and leave the others as they really are.
 
-        Parameters
-        ----------
-        position : int
-            Which.
-        changed : Tensor, shape of the inputs
-            Where it is taken from.
+        Args:
+            changed: shape of the inputs, where it is taken from.
 
-        Returns
-        -------
-        Tensor, shape of the inputs
-            New inputs.
+        Returns:
+            shape of the inputs.
 
-        Examples
-        --------
         >>> futures = Futures(torch.tensor([[1, 2, 3]]))
         >>> futures.only(1, torch.tensor([[7, 8, 9]])).tolist()
         [[1, 8, 3]]
@@ -91,8 +68,6 @@ class Futures:
 class TokenFutures(Futures):
     """Other token ids after a cut.
 
-    Examples
-    --------
     >>> sorted(TokenFutures(torch.tensor([[1, 2]]), 5, special_ids=(0,)).patterns)
     ['special ids']
     """
@@ -109,28 +84,18 @@ class TokenFutures(Futures):
     ) -> Tensor:
         """Replace every id after the cut, by turns in four ways.
 
-        Any ids, half of them the sequence's own (for models that look for equal tokens); the
-        last id once more and then any; special ids among them; one id repeated. A tame future
-        has the sequence's own ids only.
+        Any ids, half of them the sequence's own (for models that look for equal tokens); the last
+        id once more and then any; special ids among them; one id repeated. A tame future has the
+        sequence's own ids only.
 
-        Parameters
-        ----------
-        cut : int
-            The first changed input.
-        generator : torch.Generator
-            Draws.
-        turn : int, default 0
-            Deals the kinds out in another order.
-        tame : bool, default False
-            Take only what was really there.
+        Args:
+            cut: the first changed input.
+            turn: deals the kinds out in another order.
+            tame: take only what was really there.
 
-        Returns
-        -------
-        Tensor, shape of the inputs
-            New inputs.
+        Returns:
+            shape of the inputs.
 
-        Examples
-        --------
         >>> futures = TokenFutures(torch.tensor([[1, 2, 3]]), vocabulary=5)
         >>> new = futures.other_values(1, torch.Generator().manual_seed(0))
         >>> (new == futures.inputs).tolist()
@@ -181,13 +146,9 @@ class TokenFutures(Futures):
 class FloatFutures(Futures):
     """Other vectors after a cut.
 
-    Parameters
-    ----------
-    inputs, vocabulary, special_ids
-        As for :func:`changed_values`; only the inputs matter.
+    Args:
+        inputs, vocabulary, special_ids: as for :func:`changed_values`; only the inputs matter.
 
-    Examples
-    --------
     >>> list(FloatFutures(torch.randn(1, 3, 2)).patterns)
     ['large values']
     """
@@ -214,28 +175,18 @@ class FloatFutures(Futures):
     ) -> Tensor:
         """Draw vectors of the inputs' own spread, by turns in four ways.
 
-        All drawn; the last vector once more and then drawn ones; all zeros; drawn ones that end
-        in zeros. Repeats and zeros are common signs of padding. A tame future mixes the vectors
-        that were really there, for models that take no others.
+        All drawn; the last vector once more and then drawn ones; all zeros; drawn ones that end in
+        zeros. Repeats and zeros are common signs of padding. A tame future mixes the vectors that
+        were really there, for models that take no others.
 
-        Parameters
-        ----------
-        cut : int
-            The first changed input.
-        generator : torch.Generator
-            Draws.
-        turn : int, default 0
-            Deals the kinds out in another order.
-        tame : bool, default False
-            Take only what was really there.
+        Args:
+            cut: the first changed input.
+            turn: deals the kinds out in another order.
+            tame: take only what was really there.
 
-        Returns
-        -------
-        Tensor, shape of the inputs
-            New inputs.
+        Returns:
+            shape of the inputs.
 
-        Examples
-        --------
         >>> futures = FloatFutures(torch.ones(1, 3, 1))
         >>> new = futures.other_values(1, torch.Generator().manual_seed(0))
         >>> (new == futures.inputs).flatten().tolist()
@@ -260,22 +211,13 @@ class FloatFutures(Futures):
     ) -> Tensor:
         """Draw vectors of both signs, many times larger than the inputs.
 
-        Parameters
-        ----------
-        cut : int
-            The first changed input.
-        generator : torch.Generator
-            Draws.
-        scale : float, optional
-            How many times larger; the largest of ``scales`` if not given.
+        Args:
+            cut: the first changed input.
+            scale: how many times larger; the largest of ``scales`` if not given.
 
-        Returns
-        -------
-        Tensor, shape of the inputs
-            New inputs.
+        Returns:
+            shape of the inputs.
 
-        Examples
-        --------
         >>> futures = FloatFutures(torch.randn(1, 3, 4))
         >>> new = futures.large_values(1, torch.Generator().manual_seed(0))
         >>> bool(new[:, 1:].abs().max() > 1e4)

@@ -21,15 +21,10 @@ _LOOKUPS = {F.embedding: ("input", "weight"), torch.embedding: ("weight", "indic
 class Lookups(TorchFunctionMode):
     """Watch every lookup of rows in the model's tables, and add something to some of them.
 
-    Parameters
-    ----------
-    tables : set of int
-        Where the memory of the model's tensors begins.
-    added : dict of int to Tensor, optional
-        By the number of the lookup: a tensor of the looked-up shape.
+    Args:
+        tables: where the memory of the model's tensors begins.
+        added: by the number of the lookup: a tensor of the looked-up shape.
 
-    Examples
-    --------
     >>> table = torch.nn.Embedding(5, 2)
     >>> with Lookups({table.weight.untyped_storage().data_ptr()}) as seen:
     ...     _ = table(torch.tensor([[3, 4]]))
@@ -87,20 +82,13 @@ def _indices_of(func, args: tuple, kwargs: dict, tables: set[int]) -> tuple[Tens
 def vocabulary_of(ids: Tensor, seen: Lookups) -> int | None:
     """Say how many tokens there are, from the tables in which the ids were looked up.
 
-    Parameters
-    ----------
-    ids : Tensor, integer, shape (batch, length)
-        Token ids.
-    seen : Lookups
-        What a forward pass looked up.
+    Args:
+        ids: integer, shape (batch, length).
+        seen: what a forward pass looked up.
 
-    Returns
-    -------
-    int or None
+    Returns:
         Rows of the smallest such table; None if the ids were looked up nowhere.
 
-    Examples
-    --------
     >>> ids = torch.tensor([[3, 4]])
     >>> with Lookups(set()) as seen:
     ...     _ = torch.nn.Embedding(5, 2)(ids)
@@ -124,31 +112,16 @@ def find_sources(
     Every place of the batch gets a number of its own, written in ids as digits over one or more
     runs. A lookup that copies ids, in whatever order and shape, then shows the numbers.
 
-    Parameters
-    ----------
-    run : Runner
-        Calls the model.
-    ids : Tensor, integer, shape (batch, length)
-        The real token ids.
-    vocabulary : int
-        How many ids there are.
-    real : Lookups
-        What the run on the real ids looked up.
-    generator : torch.Generator
-        Deals the numbers out.
+    Args:
+        ids: integer, shape (batch, length).
+        real: what the run on the real ids looked up.
 
-    Returns
-    -------
-    dict of int to Tensor
+    Returns:
         By the number of the lookup: the input position of every vector, −1 for none.
 
-    Raises
-    ------
-    CannotRunError
-        If the model does not run on such ids.
+    Raises:
+        CannotRunError: if the model does not run on such ids.
 
-    Examples
-    --------
     >>> table, ids = torch.nn.Embedding(5, 2), torch.tensor([[3, 4]])
     >>> with Lookups(set()) as real:
     ...     _ = table(ids)
@@ -203,26 +176,15 @@ def _indices(run: Runner, ids: Tensor, codes: Tensor, vocabulary: int, real: Loo
 class Paths:
     """Gradients from outputs to inputs, for one model and one input.
 
-    Parameters
-    ----------
-    run : Runner
-        Calls the model.
-    inputs : Tensor, shape (batch, length, …)
-        The real inputs.
-    sources : dict of int to Tensor, optional
-        For token ids, from :func:`find_sources`.
-    lookahead : int, default 0
-        How far ahead an output may look.
-    shapes : sequence of tuple, optional
-        For token ids: the shape of what each lookup gave.
+    Args:
+        inputs: shape (batch, length, …).
+        sources: for token ids, from :func:`find_sources`.
+        lookahead: how far ahead an output may look.
+        shapes: for token ids: the shape of what each lookup gave.
 
-    Raises
-    ------
-    CannotRunError
-        If no gradient reaches the inputs.
+    Raises:
+        CannotRunError: if no gradient reaches the inputs.
 
-    Examples
-    --------
     >>> inputs = torch.randn(1, 3, 2)
     >>> with Runner(torch.nn.Linear(2, 2), batch=1, length=3) as run:
     ...     paths = Paths(run, inputs)
@@ -261,20 +223,14 @@ class Paths:
     def row(self, position: int, direction: Tensor) -> Tensor:
         """Measure how strongly one output position hangs on every input position.
 
-        Parameters
-        ----------
-        position : int
-            The output.
-        direction : Tensor, shape of the output
-            Weights of the output's components; random, so that nothing cancels.
+        Args:
+            direction: shape of the output, weights of the output's components; random, so that
+                nothing cancels.
 
-        Returns
-        -------
-        Tensor, float64, shape (length,)
-            The largest gradient at each input position; NaN where it is not a number.
+        Returns:
+            float64, shape (length,), the largest gradient at each input position; NaN where it is
+            not a number.
 
-        Examples
-        --------
         >>> with Runner(torch.nn.Identity(), batch=1, length=2) as run:
         ...     Paths(run, torch.zeros(1, 2, 1)).row(1, torch.ones(1, 2, 1)).tolist()
         [0.0, 1.0]
@@ -295,18 +251,12 @@ class Paths:
     def gradients(self, position: int, direction: Tensor) -> dict[int, Tensor]:
         """Take the gradient of one output position with respect to every leaf.
 
-        Parameters
-        ----------
-        position, direction
-            As for :meth:`row`.
+        Args:
+            position, direction: as for :meth:`row`.
 
-        Returns
-        -------
-        dict of int to Tensor
+        Returns:
             By the leaf's number; leaves that are not reached are missing.
 
-        Examples
-        --------
         >>> with Runner(torch.nn.Identity(), batch=1, length=2) as run:
         ...     list(Paths(run, torch.zeros(1, 2, 1)).gradients(0, torch.ones(1, 2, 1)))
         [-1]
@@ -334,22 +284,14 @@ class Paths:
     def moved(self, position: int, direction: Tensor, step: float) -> tuple[Tensor, float]:
         """Move the later inputs along the gradient and run again.
 
-        Parameters
-        ----------
-        position, direction
-            As for :meth:`row`.
-        step : float
-            How far, in units of the leaves.
+        Args:
+            position, direction: as for :meth:`row`.
+            step: how far, in units of the leaves.
 
-        Returns
-        -------
-        output : Tensor, shape of the output
-            The result after the move.
-        promised : float
-            How much the gradient says that the output changes.
+        Returns:
+            output: shape of the output, the result after the move.
+            promised: how much the gradient says that the output changes.
 
-        Examples
-        --------
         >>> with Runner(torch.nn.Identity(), batch=1, length=2) as run:
         ...     Paths(run, torch.zeros(1, 2, 1)).moved(0, torch.ones(1, 2, 1), 1.0)[1]
         0.0

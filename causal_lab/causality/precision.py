@@ -16,20 +16,9 @@ _ASKS_ONLY = ("__get__", "__set__", "data_ptr", "numpy", "requires_grad_", "unty
 def matching(dtype: torch.dtype, wanted: torch.dtype) -> torch.dtype:
     """Give the dtype of the wanted precision, complex for complex.
 
-    Parameters
-    ----------
-    dtype : torch.dtype
-        What there is.
-    wanted : torch.dtype
-        float64 or float32.
+    Args:
+        wanted: float64 or float32.
 
-    Returns
-    -------
-    torch.dtype
-        The matching one.
-
-    Examples
-    --------
     >>> matching(torch.complex64, torch.float64)
     torch.complex128
     """
@@ -41,18 +30,9 @@ def matching(dtype: torch.dtype, wanted: torch.dtype) -> torch.dtype:
 def is_number(tensor: Tensor) -> bool:
     """Say whether a tensor has a precision: floating or complex.
 
-    Parameters
-    ----------
-    tensor : Tensor
-        Any tensor.
+    Args:
+        tensor: any tensor.
 
-    Returns
-    -------
-    bool
-        Whether it has.
-
-    Examples
-    --------
     >>> is_number(torch.ones(1)), is_number(torch.ones(1).bool())
     (True, False)
     """
@@ -63,15 +43,9 @@ def is_number(tensor: Tensor) -> bool:
 def converted(tensors: list[Tensor], dtype: torch.dtype) -> Iterator[None]:
     """Hold tensors in another precision inside the ``with`` block; aliases stay aliases.
 
-    Parameters
-    ----------
-    tensors : list of Tensor
-        Changed in place, and back.
-    dtype : torch.dtype
-        The other precision.
+    Args:
+        tensors: changed in place, and back.
 
-    Examples
-    --------
     >>> weight = torch.ones(2)
     >>> with converted([weight], torch.float64):
     ...     weight.dtype
@@ -104,13 +78,6 @@ def _convert(group: list[Tensor], dtype: torch.dtype) -> None:
 class Everywhere(TorchFunctionMode):
     """Turn every floating dtype that a model names or brings into one.
 
-    Parameters
-    ----------
-    dtype : torch.dtype
-        The one.
-
-    Examples
-    --------
     >>> with Everywhere(torch.float64):
     ...     torch.ones(2, dtype=torch.float16).float().dtype
     torch.float64

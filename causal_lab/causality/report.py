@@ -13,19 +13,11 @@ from causal_lab.plots import plot_dependencies
 class Leak:
     """One output that depends on an input that it must not see.
 
-    Parameters
-    ----------
-    output : int
-        Position of the output.
-    input : int
-        Position of the later input.
-    size : float
-        How much the output moved, or its gradient.
-    method : str
-        What showed it.
+    Args:
+        output: position of the output.
+        input: position of the later input.
+        size: how much the output moved, or its gradient.
 
-    Examples
-    --------
     >>> print(Leak(output=2, input=3, size=0.5, method="other values"))
     output 2 depends on input 3 (other values: 0.5)
     """
@@ -44,20 +36,11 @@ class Leak:
 class Evidence:
     """What one method says.
 
-    Parameters
-    ----------
-    method : str
-        "other values", "large values", "gradients", "prefix alone", …
-    independent : bool or None
-        True: it saw no dependence on the future (for the prefix: on the length). False: it
-        did. None: it could not tell.
-    detail : str
-        One sentence.
-    first_leak : Leak, optional
-        The first it saw.
+    Args:
+        method: "other values", "large values", "gradients", "prefix alone", …
+        independent: True: it saw no dependence on the future (for the prefix: on the length).
+            False: it did. None: it could not tell.
 
-    Examples
-    --------
     >>> print(Evidence("gradients", True, "none runs from an output to a later input"))
     gradients: none runs from an output to a later input
     """
@@ -75,37 +58,19 @@ class Evidence:
 class CausalityReport:
     """Does an output depend on an input that comes later? Yes, no, or why it cannot be said.
 
-    Parameters
-    ----------
-    causal : bool or None
-        True: no dependence on the future was found at any cut. False: there is one. None: it
-        could not be decided, see ``reason``.
-    reason : str
-        Why, in one sentence.
-    first_leak : Leak or None
-        The leak at the earliest output, from the nearest input.
-    dependencies : Tensor, float64, shape (length, length)
-        ``dependencies[t, s]``: how strongly output t hangs on input s, 0 where it does not.
-        From gradients where there are any, else from changing one input at a time; NaN in rows
-        that were not measured. Rounding is taken out.
-    evidence : tuple of Evidence
-        What each method says.
-    length_dependent : bool or None
-        True if a prefix that is run alone gives other outputs. That is no leak by itself, but
-        such a model computes something else in step-by-step inference.
-    lookahead : int
-        How far ahead an output was allowed to look.
-    cuts : tuple of int
-        The cuts that were tried.
-    judged : str
-        Which part of the model's result.
-    forwards, backwards : int
-        Passes made.
-    forward_equivalents : float
-        Work of the forwards, in passes over the whole sequence.
+    Args:
+        causal: True: no dependence on the future was found at any cut. False: there is one. None:
+            it could not be decided, see ``reason``.
+        first_leak: the leak at the earliest output, from the nearest input.
+        dependencies: float64, shape (length, length), ``dependencies[t, s]``: how strongly output t
+            hangs on input s, 0 where it does not. From gradients where there are any, else from
+            changing one input at a time; NaN in rows that were not measured. Rounding is taken out.
+        length_dependent: True if a prefix that is run alone gives other outputs. That is no leak by
+            itself, but such a model computes something else in step-by-step inference.
+        lookahead: how far ahead an output was allowed to look.
+        judged: which part of the model's result.
+        forward_equivalents: work of the forwards, in passes over the whole sequence.
 
-    Examples
-    --------
     >>> from causal_lab.causality import check_causality
     >>> report = check_causality(torch.nn.Linear(2, 2), torch.randn(1, 4, 2))
     >>> report.causal, bool(report), report.first_leak is None
@@ -141,23 +106,6 @@ class CausalityReport:
     def evidence_of(self, method: str) -> Evidence:
         """Look up what one method says.
 
-        Parameters
-        ----------
-        method : str
-            Its name.
-
-        Returns
-        -------
-        Evidence
-            What it says.
-
-        Raises
-        ------
-        ValueError
-            If the method was not used.
-
-        Examples
-        --------
         >>> from causal_lab.causality import check_causality
         >>> report = check_causality(torch.nn.Identity(), torch.randn(1, 3, 2))
         >>> report.evidence_of("gradients").independent
@@ -172,18 +120,9 @@ class CausalityReport:
     def assert_causal(self) -> "CausalityReport":
         """Raise unless the model was found causal: the line for a test suite.
 
-        Returns
-        -------
-        CausalityReport
-            This report.
+        Raises:
+            AssertionError: with the whole report, if a leak was found or nothing could be decided.
 
-        Raises
-        ------
-        AssertionError
-            With the whole report, if a leak was found or nothing could be decided.
-
-        Examples
-        --------
         >>> from causal_lab.causality import check_causality
         >>> check_causality(torch.nn.Identity(), torch.randn(1, 3, 2)).assert_causal()
         <CausalityReport causal=True>
@@ -195,18 +134,9 @@ class CausalityReport:
     def plot(self, *, tokens=None, title: str | None = None, ax=None) -> Figure:
         """Draw which output depends on which input, the future in a colour of its own.
 
-        Parameters
-        ----------
-        tokens, title, ax
-            As for :func:`causal_lab.plots.plot_dependencies`.
+        Args:
+            tokens, title, ax: as for :func:`causal_lab.plots.plot_dependencies`.
 
-        Returns
-        -------
-        Figure
-            The picture.
-
-        Examples
-        --------
         >>> from causal_lab.causality import check_causality
         >>> check_causality(torch.nn.Identity(), torch.randn(1, 3, 2)).plot()
         <Figure size 600x400 with 1 Axes>

@@ -26,8 +26,6 @@ PREFERRED_OUTPUTS = ("logits", "last_hidden_state", "prediction_logits")
 class CannotRunError(Exception):
     """A model did not give an output; the message says why.
 
-    Examples
-    --------
     >>> str(CannotRunError("the model raised IndexError"))
     'the model raised IndexError'
     """
@@ -36,21 +34,12 @@ class CannotRunError(Exception):
 class Runner:
     """Call a model from one and the same state, and put everything back at the end.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Any module.
-    batch, length : int
-        Shape of the inputs that count as one forward.
-    forward_kwargs : dict, optional
-        Handed to every call, as fresh copies.
-    output : str, int or callable, optional
-        Which part of the model's result to judge.
-    train : bool, optional
-        The mode to run in; the present one if not given.
+    Args:
+        batch, length: shape of the inputs that count as one forward.
+        forward_kwargs: handed to every call, as fresh copies.
+        output: which part of the model's result to judge.
+        train: the mode to run in; the present one if not given.
 
-    Examples
-    --------
     >>> layer = nn.BatchNorm1d(3)
     >>> with Runner(layer, batch=2, length=3) as run:
     ...     _ = run(torch.randn(2, 3))
@@ -126,31 +115,18 @@ class Runner:
     ) -> Tensor:
         """Run the model once and return the part of its result that is judged.
 
-        Parameters
-        ----------
-        inputs : Tensor, shape (batch, length, …)
-            Copied first: a model may write into what it gets.
-        with_grad : bool, optional
-            Whether to record gradients; as :attr:`with_grad` if not given.
-        keep_attributes : bool, default False
-            Leave plain attributes as the run before left them.
-        mode : TorchFunctionMode, optional
-            Looks over the model's shoulder.
+        Args:
+            inputs: shape (batch, length, …), copied first: a model may write into what it gets.
+            with_grad: whether to record gradients; as :attr:`with_grad` if not given.
+            keep_attributes: leave plain attributes as the run before left them.
+            mode: looks over the model's shoulder.
 
-        Returns
-        -------
-        Tensor, shape (batch, length, …)
-            Real numbers; floating where the model's output is.
+        Returns:
+            shape (batch, length, …), real numbers; floating where the model's output is.
 
-        Raises
-        ------
-        CannotRunError
-            If the model raises.
-        ValueError
-            If no part of the result has a batch and a time axis.
+        Raises:
+            CannotRunError: if the model raises.
 
-        Examples
-        --------
         >>> with Runner(nn.Identity(), batch=1, length=2) as run:
         ...     run(torch.ones(1, 2, 1)).flatten().tolist()
         [1.0, 1.0]
@@ -226,13 +202,9 @@ class Runner:
     def precision(self, dtype: torch.dtype) -> Iterator[None]:
         """Compute in another precision inside the ``with`` block, in every part of the model.
 
-        Parameters
-        ----------
-        dtype : torch.dtype
-            Usually ``torch.float64``.
+        Args:
+            dtype: usually ``torch.float64``.
 
-        Examples
-        --------
         >>> with Runner(nn.Linear(1, 1), batch=1, length=2) as run:
         ...     with run.precision(torch.float64):
         ...         run(torch.ones(1, 2, 1)).dtype
@@ -254,18 +226,9 @@ class Runner:
     def coarsest(self, output: Tensor) -> torch.dtype:
         """Name the dtype with the coarsest rounding in the model and its output.
 
-        Parameters
-        ----------
-        output : Tensor
-            What the model gave.
-
-        Returns
-        -------
-        torch.dtype
+        Returns:
             A floating dtype.
 
-        Examples
-        --------
         >>> with Runner(nn.Linear(1, 1), batch=1, length=2) as run:
         ...     run.coarsest(torch.zeros(1))
         torch.float32

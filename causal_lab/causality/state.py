@@ -20,13 +20,6 @@ _CONTAINERS = (dict, list, set, deque)
 class Snapshot:
     """Everything that can be reached from a model: tensors, attributes, generators.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Any module.
-
-    Examples
-    --------
     >>> layer = nn.Linear(1, 1)
     >>> before = Snapshot(layer)
     >>> layer.note = "changed"
@@ -119,13 +112,9 @@ class Snapshot:
     def restore(self, attributes: bool = True) -> None:
         """Put everything back as it was.
 
-        Parameters
-        ----------
-        attributes : bool, default True
-            False leaves what is no tensor as it is.
+        Args:
+            attributes: False leaves what is no tensor as it is.
 
-        Examples
-        --------
         >>> layer = nn.Linear(1, 1)
         >>> before = Snapshot(layer)
         >>> _ = nn.init.constant_(layer.weight, 7.0)
@@ -161,8 +150,6 @@ class Snapshot:
     def restore_generators(self) -> None:
         """Put back the generators that hang on the model.
 
-        Examples
-        --------
         >>> layer = nn.Identity()
         >>> layer.dice = random.Random(0)
         >>> before = Snapshot(layer)
@@ -177,8 +164,6 @@ class Snapshot:
     def used_generators(self) -> bool:
         """Say whether one of them was drawn from since.
 
-        Examples
-        --------
         >>> Snapshot(nn.Identity()).used_generators()
         False
         """
@@ -188,8 +173,6 @@ class Snapshot:
 class GlobalRandomness:
     """The state of the generators that everybody shares: PyTorch's, NumPy's, Python's.
 
-    Examples
-    --------
     >>> before = GlobalRandomness()
     >>> _ = torch.rand(1)
     >>> before.was_used()
@@ -206,8 +189,6 @@ class GlobalRandomness:
     def restore(self) -> None:
         """Put them back.
 
-        Examples
-        --------
         >>> GlobalRandomness().restore()
         """
         random.setstate(self._python)
@@ -219,8 +200,6 @@ class GlobalRandomness:
     def restore_default_dtype(self) -> None:
         """Put back the dtype of new tensors, which a model may have set.
 
-        Examples
-        --------
         >>> GlobalRandomness().restore_default_dtype()
         """
         torch.set_default_dtype(self._dtype)
@@ -228,8 +207,6 @@ class GlobalRandomness:
     def was_used(self) -> bool:
         """Say whether one of them was drawn from since.
 
-        Examples
-        --------
         >>> GlobalRandomness().was_used()
         False
         """

@@ -12,25 +12,17 @@ SURELY_NO_ROUNDING = 1e-2  # of the outputs' size
 class Trial:
     """Changed inputs, and how far each earlier output moved, per precision.
 
-    Parameters
-    ----------
-    method : str
-        What kind of future.
-    cut : int
-        The first changed input.
-    inputs : Tensor, shape (batch, length, …)
-        All of them.
-    sizes : dict of str to Tensor, shape (length,)
-        By "native", "fine" or "coarse": the largest movement of each output.
-    relative : dict of str to Tensor, shape (length,)
-        The same, in units of what the moved component of the output comes to.
-    amplitude : float
-        How much larger the inputs are than the outputs; rounding grows with it.
-    future_is_finite : bool
-        Whether the outputs from the cut on are numbers.
+    Args:
+        method: what kind of future.
+        cut: the first changed input.
+        inputs: shape (batch, length, …).
+        sizes: shape (length,), by "native", "fine" or "coarse": the largest movement of each
+            output.
+        relative: shape (length,), the same, in units of what the moved component of the output
+            comes to.
+        amplitude: how much larger the inputs are than the outputs; rounding grows with it.
+        future_is_finite: whether the outputs from the cut on are numbers.
 
-    Examples
-    --------
     >>> base = torch.zeros(1, 3, 2)
     >>> trial = Trial("other values", 1, base)
     >>> trial.note("native", base, base + 1.0, limit=1)
@@ -49,17 +41,11 @@ class Trial:
     def note(self, precision: str, base: Tensor, output: Tensor, limit: int) -> None:
         """Compare the first ``limit`` outputs with those for the real inputs.
 
-        Parameters
-        ----------
-        precision : str
-            In which both were computed.
-        base, output : Tensor, shape (batch, length, …)
-            Outputs for the real and for the changed inputs.
-        limit : int
-            How many outputs lie before the cut.
+        Args:
+            precision: in which both were computed.
+            base, output: shape (batch, length, …), outputs for the real and for the changed inputs.
+            limit: how many outputs lie before the cut.
 
-        Examples
-        --------
         >>> trial = Trial("other values", 1, torch.zeros(1, 2, 1))
         >>> trial.note("native", torch.zeros(1, 2, 1), torch.ones(1, 2, 1), limit=1)
         >>> trial.relative["native"].tolist()
@@ -75,18 +61,12 @@ class Trial:
     def moved(self, precision: str) -> bool:
         """Say whether any earlier output moved in this precision.
 
-        Parameters
-        ----------
-        precision : str
-            "native", "fine" or "coarse".
+        Args:
+            precision: "native", "fine" or "coarse".
 
-        Returns
-        -------
-        bool
+        Returns:
             False also where it was not computed.
 
-        Examples
-        --------
         >>> Trial("other values", 1, torch.zeros(1, 2, 1)).moved("fine")
         False
         """
@@ -97,15 +77,10 @@ class Trial:
 class Border:
     """Where rounding ends and a leak begins.
 
-    Parameters
-    ----------
-    noise : float
-        What rounding may come to in the finest precision, relative to what is computed.
-    shrinks_to : float
-        What is left of rounding, at most, from the coarser precision to the finest.
+    Args:
+        noise: what rounding may come to in the finest precision, relative to what is computed.
+        shrinks_to: what is left of rounding, at most, from the coarser precision to the finest.
 
-    Examples
-    --------
     >>> Border.between(torch.float32, torch.float64).shrinks_to
     1e-06
     """
@@ -117,18 +92,9 @@ class Border:
     def between(cls, coarse: torch.dtype, fine: torch.dtype) -> "Border":
         """Set it for two precisions.
 
-        Parameters
-        ----------
-        coarse, fine : torch.dtype
-            The two.
-
-        Returns
-        -------
-        Border
+        Returns:
             From 32 to 64 bits, rounding shrinks by 5·10⁸; a leak does not shrink at all.
 
-        Examples
-        --------
         >>> Border.between(torch.bfloat16, torch.float32).shrinks_to > 1e-3
         True
         """
@@ -138,20 +104,13 @@ class Border:
     def leaks(self, trial: Trial, usual: float = 0.0) -> Tensor:
         """Say which outputs moved by more than rounding.
 
-        Parameters
-        ----------
-        trial : Trial
-            With whatever was computed of it.
-        usual : float, default 0.0
-            How far the model's other trials moved natively by rounding alone.
+        Args:
+            trial: with whatever was computed of it.
+            usual: how far the model's other trials moved natively by rounding alone.
 
-        Returns
-        -------
-        Tensor, bool, shape (length,)
-            True for a leak.
+        Returns:
+            bool, shape (length,), True for a leak.
 
-        Examples
-        --------
         >>> trial = Trial("other values", 1, torch.zeros(1, 2, 1))
         >>> trial.note("fine", torch.zeros(1, 2, 1), torch.ones(1, 2, 1), limit=1)
         >>> Border(1e-14, 1e-6).leaks(trial).tolist()
@@ -173,18 +132,13 @@ class Border:
     def doubts(self, trial: Trial) -> Tensor:
         """Say which outputs moved without it being clear by what.
 
-        Parameters
-        ----------
-        trial : Trial
-            With whatever was computed of it.
+        Args:
+            trial: with whatever was computed of it.
 
-        Returns
-        -------
-        Tensor, bool, shape (length,)
-            True where only the native precision was computed, and it moved by little.
+        Returns:
+            bool, shape (length,), True where only the native precision was computed, and it moved
+            by little.
 
-        Examples
-        --------
         >>> trial = Trial("other values", 1, torch.zeros(1, 2, 1))
         >>> trial.note("native", torch.ones(1, 2, 1), torch.ones(1, 2, 1) + 1e-6, limit=1)
         >>> Border(1e-14, 1e-6).doubts(trial).tolist()
@@ -198,22 +152,14 @@ class Border:
 def movement(base: Tensor, new: Tensor, limit: int, components: Tensor | None = None) -> Tensor:
     """Measure by how much each of the first outputs moved, 0 for the others.
 
-    Parameters
-    ----------
-    base, new : Tensor, shape (batch, length, …)
-        Two outputs.
-    limit : int
-        How many to compare.
-    components : Tensor, shape (…), optional
-        Units to measure in.
+    Args:
+        base, new: shape (batch, length, …).
+        components: shape (…), units to measure in.
 
-    Returns
-    -------
-    Tensor, float64, shape (length,)
-        The largest difference; infinite where only one of the two is a number.
+    Returns:
+        float64, shape (length,), the largest difference; infinite where only one of the two is a
+        number.
 
-    Examples
-    --------
     >>> movement(torch.zeros(1, 2, 1), torch.ones(1, 2, 1), limit=1).tolist()
     [1.0, 0.0]
     """
@@ -233,18 +179,12 @@ def movement(base: Tensor, new: Tensor, limit: int, components: Tensor | None = 
 def component_scale(output: Tensor) -> Tensor:
     """Give the largest finite number of each component of the output.
 
-    Parameters
-    ----------
-    output : Tensor, shape (batch, length, …)
-        Outputs.
+    Args:
+        output: shape (batch, length, …).
 
-    Returns
-    -------
-    Tensor, float64, shape (…)
-        Over batch and length.
+    Returns:
+        float64, shape (…), over batch and length.
 
-    Examples
-    --------
     >>> component_scale(torch.tensor([[[1.0, 5.0], [-2.0, 4.0]]])).tolist()
     [2.0, 5.0]
     """
@@ -255,18 +195,12 @@ def component_scale(output: Tensor) -> Tensor:
 def differs(first: Tensor, second: Tensor) -> bool:
     """Say whether two outputs are not the same to the last bit.
 
-    Parameters
-    ----------
-    first, second : Tensor, shape (batch, length, …)
-        Two outputs.
+    Args:
+        first, second: shape (batch, length, …).
 
-    Returns
-    -------
-    bool
+    Returns:
         NaN counts as the same as NaN.
 
-    Examples
-    --------
     >>> differs(torch.full((1, 1, 1), torch.nan), torch.full((1, 1, 1), torch.nan))
     False
     """

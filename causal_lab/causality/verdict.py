@@ -13,18 +13,9 @@ PREFIX = "prefix alone"
 def judge(seen: Examination) -> CausalityReport:
     """Weigh the evidence: one leak is enough, and what is open must not matter.
 
-    Parameters
-    ----------
-    seen : Examination
-        After it was done.
+    Args:
+        seen: after it was done.
 
-    Returns
-    -------
-    CausalityReport
-        The verdict, and all that led to it.
-
-    Examples
-    --------
     >>> from causal_lab.causality import check_causality
     >>> check_causality(torch.nn.Identity(), torch.randn(1, 3, 2)).causal
     True
@@ -45,20 +36,12 @@ def judge(seen: Examination) -> CausalityReport:
 def undecided(seen: Examination, reason: str) -> CausalityReport:
     """Say that nothing can be said.
 
-    Parameters
-    ----------
-    seen : Examination
-        As far as it came.
-    reason : str
-        Why.
+    Args:
+        seen: as far as it came.
 
-    Returns
-    -------
-    CausalityReport
+    Returns:
         With ``causal=None``.
 
-    Examples
-    --------
     >>> from causal_lab.causality import check_causality
     >>> check_causality(torch.nn.Identity(), torch.full((1, 3, 2), torch.nan)).causal is None
     True

@@ -199,18 +199,12 @@ MERGE_HEADS = Exercise(
 def causal_mean(x: Tensor) -> Tensor:
     """Average the past: causal.
 
-    Parameters
-    ----------
-    x : Tensor, floating, shape (T, dim)
-        Tokens.
+    Args:
+        x: shape (T, dim).
 
-    Returns
-    -------
-    Tensor, shape (T, dim)
-        Row t averages the rows 0 to t.
+    Returns:
+        shape (T, dim), row t averages the rows 0 to t.
 
-    Examples
-    --------
     >>> causal_mean(torch.tensor([[2.0], [4.0]])).tolist()
     [[2.0], [3.0]]
     """
@@ -220,18 +214,12 @@ def causal_mean(x: Tensor) -> Tensor:
 def full_mean(x: Tensor) -> Tensor:
     """Average everything: not causal.
 
-    Parameters
-    ----------
-    x : Tensor, floating, shape (T, dim)
-        Tokens.
+    Args:
+        x: shape (T, dim).
 
-    Returns
-    -------
-    Tensor, shape (T, dim)
-        Every row is the average of all rows.
+    Returns:
+        shape (T, dim), every row is the average of all rows.
 
-    Examples
-    --------
     >>> full_mean(torch.tensor([[2.0], [4.0]])).tolist()
     [[3.0], [3.0]]
     """
@@ -241,18 +229,12 @@ def full_mean(x: Tensor) -> Tensor:
 def peek_at_next(x: Tensor) -> Tensor:
     """Copy the next token: a leak of a single step.
 
-    Parameters
-    ----------
-    x : Tensor, floating, shape (T, dim)
-        Tokens.
+    Args:
+        x: shape (T, dim).
 
-    Returns
-    -------
-    Tensor, shape (T, dim)
-        Row t is row t + 1, the last row is row 0.
+    Returns:
+        shape (T, dim), row t is row t + 1, the last row is row 0.
 
-    Examples
-    --------
     >>> peek_at_next(torch.tensor([[2.0], [4.0]])).tolist()
     [[4.0], [2.0]]
     """
@@ -262,18 +244,12 @@ def peek_at_next(x: Tensor) -> Tensor:
 def turn_second_entry(x: Tensor) -> Tensor:
     """Turn the sign of the second entry: where one entry goes up, the other goes down.
 
-    Parameters
-    ----------
-    x : Tensor, floating, shape (T, 2)
-        Tokens.
+    Args:
+        x: shape (T, 2).
 
-    Returns
-    -------
-    Tensor, shape (T, 2)
-        The same tokens, the second entry times −1.
+    Returns:
+        shape (T, 2), the same tokens, the second entry times −1.
 
-    Examples
-    --------
     >>> turn_second_entry(torch.tensor([[2.0, 3.0]])).tolist()
     [[2.0, -3.0]]
     """
@@ -283,18 +259,12 @@ def turn_second_entry(x: Tensor) -> Tensor:
 def drop_first_entry(x: Tensor) -> Tensor:
     """Keep the second entry only: an output may move in a single entry.
 
-    Parameters
-    ----------
-    x : Tensor, floating, shape (T, 2)
-        Tokens.
+    Args:
+        x: shape (T, 2).
 
-    Returns
-    -------
-    Tensor, shape (T, 2)
-        The same tokens, the first entry 0.
+    Returns:
+        shape (T, 2), the same tokens, the first entry 0.
 
-    Examples
-    --------
     >>> drop_first_entry(torch.tensor([[2.0, 3.0]])).tolist()
     [[0.0, 3.0]]
     """
@@ -304,18 +274,12 @@ def drop_first_entry(x: Tensor) -> Tensor:
 def step_from_last(x: Tensor) -> Tensor:
     """Subtract the token before: nothing moves where both move alike.
 
-    Parameters
-    ----------
-    x : Tensor, floating, shape (T, dim)
-        Tokens.
+    Args:
+        x: shape (T, dim).
 
-    Returns
-    -------
-    Tensor, shape (T, dim)
-        Row t is row t minus row t − 1; row 0 stays.
+    Returns:
+        shape (T, dim), row t is row t minus row t − 1; row 0 stays.
 
-    Examples
-    --------
     >>> step_from_last(torch.tensor([[2.0], [5.0]])).tolist()
     [[2.0], [3.0]]
     """

@@ -16,17 +16,11 @@ _TOLERANCE = 1e-5
 class Misconception:
     """A wrong answer, and the sentence that a learner who gave it needs.
 
-    Parameters
-    ----------
-    name : str
-        A few words.
-    message : str
-        What was mixed up, and how to see it.
-    wrong : callable
-        Answers as a learner with this misconception would.
+    Args:
+        name: a few words.
+        message: what was mixed up, and how to see it.
+        wrong: answers as a learner with this misconception would.
 
-    Examples
-    --------
     >>> Misconception("off by one", "The query may look at itself.", lambda t: t).wrong(3)
     3
     """
@@ -40,17 +34,11 @@ class Misconception:
 class Verdict:
     """What a check found; shows itself as text, and is true if the answer is right.
 
-    Parameters
-    ----------
-    passed : bool or None
-        None if there was no attempt yet.
-    text : str
-        For the learner.
-    misconception : Misconception, optional
-        The one that explains every wrong answer.
+    Args:
+        passed: None if there was no attempt yet.
+        text: for the learner.
+        misconception: the one that explains every wrong answer.
 
-    Examples
-    --------
     >>> Verdict(True, "leak: right")
     leak: right
     """
@@ -70,23 +58,15 @@ class Verdict:
 class Exercise:
     """A function to write, and all that is known of how it goes wrong.
 
-    Parameters
-    ----------
-    name : str
-        The name of the learner's function.
-    level : str
-        "easy", "medium" or "hard".
-    minutes : int
-        A guess for someone who read the notebook.
-    reference : callable
-        The right answer.
-    cases : sequence of tuple
-        Arguments to try, the smallest first.
-    misconceptions : sequence of Misconception
-        At least one; on the cases they differ from the reference and from each other.
+    Args:
+        name: the name of the learner's function.
+        level: "easy", "medium" or "hard".
+        minutes: a guess for someone who read the notebook.
+        reference: the right answer.
+        cases: arguments to try, the smallest first.
+        misconceptions: at least one; on the cases they differ from the reference and from each
+            other.
 
-    Examples
-    --------
     >>> exercise = Exercise(
     ...     "double", "easy", 1, lambda x: 2 * x, [(1,), (3,)],
     ...     [Misconception("square", "That is the square.", lambda x: x * x)],
@@ -109,24 +89,13 @@ class Exercise:
     def check(self, answer: Callable) -> Verdict:
         """Try an answer on all cases and explain the first that goes wrong.
 
-        Parameters
-        ----------
-        answer : callable
-            The learner's function. One that returns ``...`` everywhere counts as not
-            attempted.
+        Args:
+            answer: the learner's function. One that returns ``...`` everywhere counts as not
+                attempted.
 
-        Returns
-        -------
-        Verdict
+        Returns:
             Right, wrong and why, or not attempted yet.
 
-        Raises
-        ------
-        ValueError
-            If ``answer`` cannot be called.
-
-        Examples
-        --------
         >>> exercise = Exercise("one", "easy", 1, lambda: 1, [()], [])
         >>> exercise.check(lambda: ...)
         one: not attempted yet. Replace the ... and run the cell again.
@@ -192,19 +161,13 @@ class Exercise:
 def checker(*exercises: Exercise) -> Callable[[Callable], Verdict]:
     """Make the ``check`` of a notebook: it finds the exercise by the function's name.
 
-    Parameters
-    ----------
-    *exercises : Exercise
-        Those of the notebook.
+    Args:
+        *exercises: those of the notebook.
 
-    Returns
-    -------
-    callable
-        Takes the learner's function, returns a :class:`Verdict`; raises a ``ValueError`` that
-        lists the names if none fits.
+    Returns:
+        Takes the learner's function, returns a :class:`Verdict`; raises a ``ValueError`` that lists
+        the names if none fits.
 
-    Examples
-    --------
     >>> check = checker(Exercise("one", "easy", 1, lambda: 1, [()], []))
     >>> def one():
     ...     return 1

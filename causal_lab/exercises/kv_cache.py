@@ -456,26 +456,17 @@ KEPT = Exercise(
 def rotate(x: Tensor, positions: Tensor) -> Tensor:
     """Turn each row by its position: a rotary embedding with large angles.
 
-    Parameters
-    ----------
-    x : Tensor, floating, shape (T, dim)
-        Queries or keys; dim is even.
-    positions : Tensor, integer, shape (T,)
-        Where each row stands in the text.
-
-    Returns
-    -------
-    Tensor, shape (T, dim)
-        The first two entries of a row turn by 90° per position, the next two by 30°, and so on,
-        each pair by a third of the one before.
-
-    Notes
-    -----
     Source: Su et al., "RoFormer", 2021. There the first pair turns by one radian; a quarter turn
     leaves numbers that can be checked by eye.
 
-    Examples
-    --------
+    Args:
+        x: shape (T, dim), queries or keys; dim is even.
+        positions: integer, shape (T,), where each row stands in the text.
+
+    Returns:
+        shape (T, dim), the first two entries of a row turn by 90° per position, the next two by
+        30°, and so on, each pair by a third of the one before.
+
     >>> rotate(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1])).round().tolist()
     [[1.0, 0.0], [-0.0, 1.0]]
     """

@@ -22,21 +22,14 @@ SELF_SCORE = 3.0  # what a word's score with itself is scaled to
 class AttentionState:
     """What an :class:`AttentionExplorer` shows.
 
-    Parameters
-    ----------
-    words : tuple of str
-        The words in use; one that has no vector is marked with a question mark.
-    weights : ndarray, float, shape (query, key) = (T, T)
-        After the softmax.
-    blocked : ndarray, bool, shape (query, key)
-        The mask.
-    changed : int
-        The word that is replaced.
-    moved : ndarray, float, shape (T,)
-        How far each output moves then, as a share of the replaced vector's change.
+    Args:
+        words: the words in use; one that has no vector is marked with a question mark.
+        weights: (query, key) = (T, T).
+        blocked: bool, shape (query, key).
+        changed: the word that is replaced.
+        moved: shape (T,), how far each output moves then, as a share of the replaced vector's
+            change.
 
-    Examples
-    --------
     >>> AttentionExplorer(text="raise an exception").state.changed
     2
     """
@@ -51,20 +44,10 @@ class AttentionState:
 def word_inputs(words: list[str], vectors: WordVectors) -> Tensor:
     """Look up words and scale them so that each one's score with itself is the same.
 
-    Parameters
-    ----------
-    words : list of str
-        Lower-case words.
-    vectors : WordVectors
-        Where to look them up.
+    Returns:
+        float32, shape (length, dim), ``x @ x.T / sqrt(dim)`` is 3 · cosine; zeros for an unknown
+        word.
 
-    Returns
-    -------
-    Tensor, float32, shape (length, dim)
-        ``x @ x.T / sqrt(dim)`` is 3 · cosine; zeros for an unknown word.
-
-    Examples
-    --------
     >>> x = word_inputs(["if"], learn_word_vectors())
     >>> round((x @ x.T / x.shape[-1] ** 0.5).item(), 3)
     3.0
@@ -78,26 +61,12 @@ def attention_state(
 ) -> AttentionState:
     """Let the first words of a text look at each other; then replace one of them.
 
-    Parameters
-    ----------
-    text : str
-        What the learner typed; without a single word, "…" stands in.
-    T : int
-        At most this many words are used.
-    changed : int
-        The word that is replaced by its opposite; beyond the end, the last one is taken.
-    mask : str
-        ``CAUSAL`` or ``NO_MASK``.
-    vectors : WordVectors
-        The words' vectors.
+    Args:
+        text: what the learner typed; without a single word, "…" stands in.
+        T: at most this many words are used.
+        changed: the word that is replaced by its opposite; beyond the end, the last one is taken.
+        mask: ``CAUSAL`` or ``NO_MASK``.
 
-    Returns
-    -------
-    AttentionState
-        The arrays.
-
-    Examples
-    --------
     >>> state = attention_state("raise an exception", 8, 2, CAUSAL, learn_word_vectors())
     >>> state.moved[:2].tolist()
     [0.0, 0.0]
@@ -122,17 +91,9 @@ def attention_state(
 class AttentionExplorer(Explorer):
     """Type a sentence, choose a mask, change a word, and see which positions move.
 
-    Parameters
-    ----------
-    vectors : WordVectors, optional
-        The words' vectors; learned from the documentation's text if not given.
-    text : str, optional
-        The sentence at first.
-    T : int, default 10
-        Words in use at first.
+    Args:
+        vectors: the words' vectors; learned from the documentation's text if not given.
 
-    Examples
-    --------
     >>> AttentionExplorer(text="raise an exception").state.words
     ('raise', 'an', 'exception')
     """

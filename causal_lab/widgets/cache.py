@@ -32,18 +32,12 @@ _MARKS = ((16 * 2**30, "16 GiB, a small GPU"), (80 * 2**30, "80 GiB, a large one
 class CacheState:
     """What a :class:`CacheExplorer` shows.
 
-    Parameters
-    ----------
-    nbytes : ndarray, int64, shape (row,) = (4,)
-        One token of one text, one text, all texts, and all texts if only a window of each is
-        remembered.
-    formula : str
-        The product with its numbers put in.
-    models : tuple of str
-        Known models that have these layers, heads and numbers per head.
+    Args:
+        nbytes: int64, (row,) = (4,), one token of one text, one text, all texts, and all texts if
+            only a window of each is remembered.
+        formula: the product with its numbers put in.
+        models: known models that have these layers, heads and numbers per head.
 
-    Examples
-    --------
     >>> (CacheExplorer("GPT-2").state.nbytes / 2**10).tolist()
     [36.0, 36864.0, 36864.0, 36864.0]
     """
@@ -58,24 +52,11 @@ def cache_state(
 ) -> CacheState:
     """Compute what a :class:`CacheExplorer` shows.
 
-    Parameters
-    ----------
-    layers, heads, head_dim : int
-        Of the model; ``heads`` counts those that have keys and values of their own.
-    T : int
-        Tokens of each text.
-    batch : int
-        Texts.
-    dtype : str
-        A key of ``DTYPES``.
+    Args:
+        layers, heads, head_dim: of the model; ``heads`` counts those that have keys and values of
+            their own.
+        dtype: a key of ``DTYPES``.
 
-    Returns
-    -------
-    CacheState
-        The sizes.
-
-    Examples
-    --------
     >>> cache_state(32, 32, 128, 4096, 1, "bfloat16").formula
     '2 · 32 layers · 32 heads · 128 · 4,096 tokens · 1 text · 2 bytes = 2 GiB'
     """
@@ -102,27 +83,16 @@ def cache_state(
 class CacheExplorer(Explorer):
     """Slide over a model's sizes and the length of the text, and see the memory of the cache.
 
-    The menu puts the sliders where a well-known model has them. A slider that leaves these
-    numbers turns the menu to "your own", which keeps the numbers for when it is chosen again.
+    The menu puts the sliders where a well-known model has them. A slider that leaves these numbers
+    turns the menu to "your own", which keeps the numbers for when it is chosen again.
 
-    Parameters
-    ----------
-    model : str, default "Llama 2 7B"
-        The model at first, a key of ``PRESETS``.
+    Sources: Radford et al., "Language models are unsupervised multitask learners", 2019; Touvron et
+    al., "Llama 2", 2023; Grattafiori et al., "The Llama 3 herd of models", 2024; Jiang et al.,
+    "Mistral 7B", 2023, which remembers a window of 4,096.
 
-    Raises
-    ------
-    ValueError
-        If ``model`` is not among them.
+    Args:
+        model: the model at first, a key of ``PRESETS``.
 
-    Notes
-    -----
-    Sources: Radford et al., "Language models are unsupervised multitask learners", 2019;
-    Touvron et al., "Llama 2", 2023; Grattafiori et al., "The Llama 3 herd of models", 2024;
-    Jiang et al., "Mistral 7B", 2023, which remembers a window of 4,096.
-
-    Examples
-    --------
     >>> explorer = CacheExplorer("GPT-2")
     >>> explorer.controls["layers"].value = 24
     >>> explorer.controls["model"].value

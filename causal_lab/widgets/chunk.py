@@ -17,15 +17,11 @@ _AXES = ("query (looks); pale: computed earlier", "key (is looked at)", "")
 class ChunkState:
     """What a :class:`ChunkExplorer` shows.
 
-    Parameters
-    ----------
-    lower_right : ndarray, bool, shape (query, key) = (current_len, past_len + current_len)
-        True where a new token may not look: at what comes after it.
-    upper_left : ndarray, bool, same shape
-        The same triangle, put at the wrong corner.
+    Args:
+        lower_right: bool, (query, key) = (current_len, past_len + current_len), True where a new
+            token may not look: at what comes after it.
+        upper_left: bool, same shape, the same triangle, put at the wrong corner.
 
-    Examples
-    --------
     >>> ChunkExplorer(past_len=2, current_len=2).state.lower_right.astype(int).tolist()
     [[0, 0, 0, 1], [0, 0, 0, 0]]
     """
@@ -52,22 +48,10 @@ class ChunkState:
 def chunk_state(past_len: int, current_len: int) -> ChunkState:
     """Compute what a :class:`ChunkExplorer` shows.
 
-    Parameters
-    ----------
-    past_len : int
-        Tokens already cached.
-    current_len : int
-        New tokens.
+    Returns:
+        Both masks. The one at the upper left is what PyTorch's ``scaled_dot_product_attention``
+        makes of ``is_causal=True`` when there are more keys than queries.
 
-    Returns
-    -------
-    ChunkState
-        Both masks. The one at the upper left is what PyTorch's
-        ``scaled_dot_product_attention`` makes of ``is_causal=True`` when there are more keys
-        than queries.
-
-    Examples
-    --------
     >>> chunk_state(2, 2).upper_left.astype(int).tolist()
     [[0, 1, 1, 1], [0, 0, 1, 1]]
     """
@@ -79,25 +63,13 @@ def chunk_state(past_len: int, current_len: int) -> ChunkState:
 class ChunkExplorer(Explorer):
     """Slide over cached and new tokens, and see which rows are computed and what they may see.
 
-    Parameters
-    ----------
-    past_len : int, default 4
-        Cached tokens at first, 0 to 24.
-    current_len : int, default 3
-        New tokens at first, 1 to 8.
-
-    Raises
-    ------
-    ValueError
-        If a number is out of range.
-
-    Notes
-    -----
     Source: the paper, B.7. Training is the case of no past, a step of decoding that of one new
     token.
 
-    Examples
-    --------
+    Args:
+        past_len: cached tokens at first, 0 to 24.
+        current_len: new tokens at first, 1 to 8.
+
     >>> ChunkExplorer(past_len=4, current_len=3).state.wrong
     12
     """

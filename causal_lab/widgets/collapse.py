@@ -31,19 +31,14 @@ LOW = 1e-6  # the lower end of the curves
 class CollapseState:
     """What a :class:`CollapseExplorer` shows.
 
-    Parameters
-    ----------
-    product : ndarray, float, shape (query, key) = (T, T)
-        What the outputs after ``depth`` layers are made of.
-    distances : ndarray, float, shape (MAX_DEPTH + 1,)
-        After each number of layers, the slowest token's weight on anything but token 0.
-    eigenvalues : ndarray, float, shape (MAX_DEPTH + 1,)
-        After each number of layers, the second eigenvalue of the product.
-    depth : int
-        Layers, 0 to ``MAX_DEPTH``.
+    Args:
+        product: (query, key) = (T, T), what the outputs after ``depth`` layers are made of.
+        distances: shape (MAX_DEPTH + 1,), after each number of layers, the slowest token's weight
+            on anything but token 0.
+        eigenvalues: shape (MAX_DEPTH + 1,), after each number of layers, the second eigenvalue of
+            the product.
+        depth: layers, 0 to ``MAX_DEPTH``.
 
-    Examples
-    --------
     >>> CollapseExplorer(T=4, depth=0).state.product.tolist()[3]
     [0.0, 0.0, 0.0, 1.0]
     """
@@ -63,22 +58,13 @@ class CollapseState:
 def chosen_layers(T: int, attention: str, scores: Tensor) -> Tensor:
     """Make the layers that a menu names.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens.
-    attention : str
-        ``RANDOM``, ``RANDOM_LAYERS``, ``UNIFORM``, ``SINK`` or ``PREVIOUS``.
-    scores : Tensor, floating, shape (MAX_DEPTH, at least T, at least T)
-        For random layers.
+    Args:
+        attention: ``RANDOM``, ``RANDOM_LAYERS``, ``UNIFORM``, ``SINK`` or ``PREVIOUS``.
+        scores: shape (MAX_DEPTH, at least T, at least T), for random layers.
 
-    Returns
-    -------
-    Tensor, float64, shape (depth, query, key) = (MAX_DEPTH, T, T)
-        On the CPU, where all explorers compute.
+    Returns:
+        float64, (depth, query, key) = (MAX_DEPTH, T, T), on the CPU, where all explorers compute.
 
-    Examples
-    --------
     >>> chosen_layers(2, SINK, fixed_scores(MAX_DEPTH, 2, 2, seed=0))[0].tolist()
     [[1.0, 0.0], [0.5, 0.5]]
     """
@@ -96,26 +82,11 @@ def chosen_layers(T: int, attention: str, scores: Tensor) -> Tensor:
 def collapse_state(T: int, depth: int, attention: str, path: str, scores: Tensor) -> CollapseState:
     """Compute what a :class:`CollapseExplorer` shows.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens.
-    depth : int
-        Layers.
-    attention : str
-        As for :func:`chosen_layers`.
-    path : str
-        ``ALONE`` or ``RESIDUAL``.
-    scores : Tensor, floating, shape (MAX_DEPTH, at least T, at least T)
-        For random layers.
+    Args:
+        attention: as for :func:`chosen_layers`.
+        path: ``ALONE`` or ``RESIDUAL``.
+        scores: shape (MAX_DEPTH, at least T, at least T), for random layers.
 
-    Returns
-    -------
-    CollapseState
-        The arrays.
-
-    Examples
-    --------
     >>> scores = fixed_scores(MAX_DEPTH, 4, 4, seed=0)
     >>> collapse_state(4, 2, SINK, ALONE, scores).distances[:4].tolist()
     [1.0, 0.5, 0.25, 0.125]
@@ -133,15 +104,6 @@ def collapse_state(T: int, depth: int, attention: str, path: str, scores: Tensor
 class CollapseExplorer(Explorer):
     """Slide over the depth and watch all tokens become copies of the first.
 
-    Parameters
-    ----------
-    T : int, default 8
-        Tokens at first.
-    depth : int, default 1
-        Layers at first.
-
-    Examples
-    --------
     >>> explorer = CollapseExplorer(T=6, depth=2)
     >>> explorer.controls["attention"].value = SINK
     >>> explorer.state.distances[2]

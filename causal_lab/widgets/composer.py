@@ -55,19 +55,13 @@ OPERATORS = {
 class ComposerState:
     """What a :class:`ComposerExplorer` shows.
 
-    Parameters
-    ----------
-    first, second, combined : ndarray, bool, shape (query, key) = (T, T)
-        The two masks and what became of them, True where the query may not look.
-    titles : (str, str, str)
-        What each of the three is.
-    layers : int
-        How many layers use the mask.
-    reached : float
-        Share of all pairs through which information came after these layers.
+    Args:
+        first, second, combined: bool, (query, key) = (T, T), the two masks and what became of them,
+            True where the query may not look.
+        titles: what each of the three is.
+        layers: how many layers use the mask.
+        reached: share of all pairs through which information came after these layers.
 
-    Examples
-    --------
     >>> ComposerExplorer(T=4).state.combined.shape
     (4, 4)
     """
@@ -95,26 +89,12 @@ def composer_state(
 ) -> ComposerState:
     """Compute what a :class:`ComposerExplorer` shows.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens.
-    first, second : str
-        Names in ``MASKS``.
-    first_size, second_size : int
-        The n in the name.
-    operator : str
-        A name in ``OPERATORS``.
-    layers : int
-        For the share that is reached.
+    Args:
+        first, second: names in ``MASKS``.
+        first_size, second_size: the n in the name.
+        operator: a name in ``OPERATORS``.
+        layers: for the share that is reached.
 
-    Returns
-    -------
-    ComposerState
-        The arrays.
-
-    Examples
-    --------
     >>> composer_state(4, "causal", 1, "~A", "causal", 1, 1).ahead
     6
     """
@@ -128,18 +108,9 @@ def composer_state(
 class ComposerExplorer(Explorer):
     """Choose two masks and an operator; see the result, its leaks and its dead rows.
 
-    Parameters
-    ----------
-    T : int, default 12
-        Tokens at first, 1 to 24.
+    Args:
+        T: tokens at first, 1 to 24.
 
-    Raises
-    ------
-    ValueError
-        If ``T`` is out of range.
-
-    Examples
-    --------
     >>> explorer = ComposerExplorer(T=8)
     >>> explorer.controls["operator"].value = "A & B"
     >>> explorer.state.ahead

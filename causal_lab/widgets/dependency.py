@@ -19,14 +19,10 @@ CAUSAL, WINDOW, NO_MASK = "causal, as in GPT", "causal, a window of 3", "none, a
 class DependencyState:
     """What a :class:`DependencyExplorer` shows.
 
-    Parameters
-    ----------
-    moved : ndarray, float, shape (output, token) = (T, T)
-        How far each output moved when a token changed, as a share of its largest move; 0 means
-        that no bit of it changed.
+    Args:
+        moved: (output, token) = (T, T), how far each output moved when a token changed, as a share
+            of its largest move; 0 means that no bit of it changed.
 
-    Examples
-    --------
     >>> DependencyState(np.tril(np.ones((3, 3)))).leaks
     0
     """
@@ -48,20 +44,12 @@ class DependencyState:
 def chosen_mask(T: int, mask: str) -> Tensor:
     """Make the mask that a menu names.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens.
-    mask : str
-        ``CAUSAL``, ``WINDOW`` or ``NO_MASK``.
+    Args:
+        mask: ``CAUSAL``, ``WINDOW`` or ``NO_MASK``.
 
-    Returns
-    -------
-    Tensor, bool, shape (query, key) = (T, T)
-        On the CPU, where all explorers compute.
+    Returns:
+        bool, (query, key) = (T, T), on the CPU, where all explorers compute.
 
-    Examples
-    --------
     >>> chosen_mask(4, WINDOW).int().tolist()[3]
     [1, 0, 0, 0]
     """
@@ -77,26 +65,11 @@ def dependency_state(
 ) -> DependencyState:
     """Compute what a :class:`DependencyExplorer` shows: change each token, look at every output.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens.
-    layers : int
-        How many of the model's blocks are used.
-    mask : str
-        ``CAUSAL``, ``WINDOW`` or ``NO_MASK``.
-    model : Transformer
-        Whose tables and blocks are used.
-    ids : Tensor, integer, shape (at least T,)
-        The tokens; the first T are used.
+    Args:
+        layers: how many of the model's blocks are used.
+        mask: ``CAUSAL``, ``WINDOW`` or ``NO_MASK``.
+        ids: integer, shape (at least T,), the tokens; the first T are used.
 
-    Returns
-    -------
-    DependencyState
-        The arrays.
-
-    Examples
-    --------
     >>> model = GPT(20, MAX_TOKENS, d_model=16, num_heads=2, num_layers=2)
     >>> dependency_state(3, 2, CAUSAL, model.eval(), torch.tensor([3, 5, 7])).leaks
     0
@@ -118,15 +91,6 @@ def dependency_state(
 class DependencyExplorer(Explorer):
     """Slide over tokens and layers, and see what every output of a model depends on.
 
-    Parameters
-    ----------
-    T : int, default 8
-        Tokens at first.
-    layers : int, default 2
-        Blocks at first.
-
-    Examples
-    --------
     >>> DependencyExplorer(T=6).state.leaks
     0
     """

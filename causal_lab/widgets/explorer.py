@@ -21,32 +21,21 @@ _WIDE = {"description_width": "initial"}
 class Explorer:
     """Join controls to a picture; a subclass says what is computed and what is painted.
 
-    It shows itself where a cell ends with it: live in a notebook, as a still picture of the
-    present state on a page that cannot move.
+    It shows itself where a cell ends with it: live in a notebook, as a still picture of the present
+    state on a page that cannot move.
 
-    Parameters
-    ----------
-    controls : mapping of str to ipywidgets.Widget
-        By the name under which :meth:`compute` gets the control's value.
-    canvas : Canvas
-        What :meth:`paint` paints on.
+    A callback may run on another thread while a cell, or another callback, is at work. Each one
+    takes the lock, reads the controls *then*, and does nothing if their picture is already shown:
+    of many moves that wait, the first draws the last position and the others draw nothing.
 
-    Attributes
-    ----------
-    state : object
-        What :meth:`compute` made of the controls' values in the present picture.
-    picture : ndarray, uint8, shape (height, width)
-        The present picture as palette numbers.
+    Args:
+        controls: by the name under which :meth:`compute` gets the control's value.
+        canvas: what :meth:`paint` paints on.
 
-    Notes
-    -----
-    A callback may run on another thread while a cell, or another callback, is at work. Each
-    one takes the lock, reads the controls *then*, and does nothing if their picture is
-    already shown: of many moves that wait, the first draws the last position and the others
-    draw nothing.
+    Attributes:
+        state: object, what :meth:`compute` made of the controls' values in the present picture.
+        picture: ndarray, uint8, shape (height, width), the present picture as palette numbers.
 
-    Examples
-    --------
     >>> from causal_lab.widgets import MaskExplorer
     >>> explorer = MaskExplorer(T=4)
     >>> explorer.controls["T"].value = 5
@@ -87,51 +76,31 @@ class Explorer:
     def compute(self, **values) -> Any:
         """Turn the controls' values into arrays, the same for the same values.
 
-        Parameters
-        ----------
-        **values
-            One per control.
-
-        Returns
-        -------
-        object
-            Becomes ``state``.
+        Returns:
+            object, becomes ``state``.
         """
         raise NotImplementedError
 
     def paint(self, state: Any) -> np.ndarray:
         """Paint the arrays.
 
-        Parameters
-        ----------
-        state : object
-            What :meth:`compute` returned.
+        Args:
+            state: object, what :meth:`compute` returned.
 
-        Returns
-        -------
-        ndarray, uint8, shape (height, width)
-            Palette numbers.
+        Returns:
+            uint8, shape (height, width).
         """
         raise NotImplementedError
 
     def limits(self, **values) -> dict[str, int]:
         """Say how far sliders may go, given the values of the others; by default all the way.
 
-        A slider past the end of the text would move and change nothing. When its limit
-        falls it follows, and when the limit rises again it returns to where the learner left it.
+        A slider past the end of the text would move and change nothing. When its limit falls it
+        follows, and when the limit rises again it returns to where the learner left it.
 
-        Parameters
-        ----------
-        **values
-            One per control.
-
-        Returns
-        -------
-        dict of str to int
+        Returns:
             The largest useful value, by control.
 
-        Examples
-        --------
         >>> from causal_lab.widgets import LeakExplorer
         >>> LeakExplorer().limits(T=5)
         {'t': 5}
@@ -144,18 +113,6 @@ class Explorer:
         They are greyed out until they matter again: a slider that moves and changes nothing looks
         broken.
 
-        Parameters
-        ----------
-        **values
-            One per control.
-
-        Returns
-        -------
-        set of str
-            Names of controls.
-
-        Examples
-        --------
         >>> from causal_lab.widgets import ComposerExplorer
         >>> explorer = ComposerExplorer()
         >>> explorer.controls["first"].value = "causal"
@@ -167,13 +124,9 @@ class Explorer:
     def values(self) -> dict[str, Any]:
         """Read all controls.
 
-        Returns
-        -------
-        dict of str to object
-            The present value of each.
+        Returns:
+            dict of str to object, the present value of each.
 
-        Examples
-        --------
         >>> from causal_lab.widgets import LeakExplorer
         >>> LeakExplorer(T=8, t=3).values()["t"]
         3
@@ -257,20 +210,12 @@ class _Picture(widgets.Image):
 def fixed_scores(*shape: int, seed: int) -> Tensor:
     """Draw scores once, at their largest size, for an explorer to take slices of.
 
-    Parameters
-    ----------
-    *shape : int
-        Their shape.
-    seed : int
-        The same seed gives the same scores, whatever else was drawn.
+    Args:
+        seed: the same seed gives the same scores, whatever else was drawn.
 
-    Returns
-    -------
-    Tensor, float32, shape ``shape``
-        Standard normal, on the CPU, where all explorers compute.
+    Returns:
+        float32, shape ``shape``, standard normal, on the CPU, where all explorers compute.
 
-    Examples
-    --------
     >>> fixed_scores(2, 3, seed=1).shape == (2, 3)
     True
     """
@@ -281,25 +226,9 @@ def fixed_scores(*shape: int, seed: int) -> Tensor:
 def slider(description: str, value: int, low: int, high: int) -> widgets.IntSlider:
     """Make a slider over whole numbers that follows the hand.
 
-    Parameters
-    ----------
-    description : str
-        Its label.
-    value, low, high : int
-        Where it begins, and its ends.
+    Args:
+        value, low, high: where it begins, and its ends.
 
-    Returns
-    -------
-    ipywidgets.IntSlider
-        The slider.
-
-    Raises
-    ------
-    ValueError
-        If ``value`` does not lie between the ends.
-
-    Examples
-    --------
     >>> slider("T", 8, 1, 64).value
     8
     """
@@ -317,27 +246,9 @@ def slider(description: str, value: int, low: int, high: int) -> widgets.IntSlid
 def choice(description: str, options: list[str], value: str | None = None) -> widgets.Dropdown:
     """Make a menu.
 
-    Parameters
-    ----------
-    description : str
-        Its label.
-    options : list of str
-        What can be chosen.
-    value : str, optional
-        What is chosen first; the first option if not given.
+    Args:
+        value: what is chosen first; the first option if not given.
 
-    Returns
-    -------
-    ipywidgets.Dropdown
-        The menu.
-
-    Raises
-    ------
-    ValueError
-        If ``value`` is not among the options.
-
-    Examples
-    --------
     >>> choice("mask", ["causal", "none"]).value
     'causal'
     """

@@ -20,17 +20,11 @@ FILLS = ("0", "-1", "-5", "-10", "-20", "-100", "-1e4", "-1e9", "lowest finite",
 class FillState:
     """What a :class:`FillExplorer` shows.
 
-    Parameters
-    ----------
-    weights : ndarray, float, shape (query, key) = (T, T)
-        After the softmax, read back as float32.
-    blocked : ndarray, bool, shape (query, key)
-        What should be 0.
-    fill : float
-        What was added in the dtype that was chosen; a rounded or overflowed number.
+    Args:
+        weights: (query, key) = (T, T), after the softmax, read back as float32.
+        blocked: bool, shape (query, key), what should be 0.
+        fill: what was added in the dtype that was chosen; a rounded or overflowed number.
 
-    Examples
-    --------
     >>> FillExplorer(T=2).state.fill
     -5.0
     """
@@ -48,29 +42,15 @@ class FillState:
 def fill_state(T: int, fill: str, wish: int, pads: int, dtype: str, scores: Tensor) -> FillState:
     """Add the causal and the padding mask to the scores and take the softmax.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens.
-    fill : str
-        What is added where blocked, one of ``FILLS``. Where both masks block, it is added
-        twice, as it is in real projects.
-    wish : int
-        Added to the blocked scores first: how much the model would like to look there.
-    pads : int
-        Padding tokens before the first real one; all T at most.
-    dtype : str
-        A key of ``DTYPES``.
-    scores : Tensor, floating, shape (at least T, at least T)
-        The scores before; the first T of each axis are used.
+    Args:
+        fill: what is added where blocked, one of ``FILLS``. Where both masks block, it is added
+            twice, as it is in real projects.
+        wish: added to the blocked scores first: how much the model would like to look there.
+        pads: padding tokens before the first real one; all T at most.
+        dtype: a key of ``DTYPES``.
+        scores: shape (at least T, at least T), the scores before; the first T of each axis are
+            used.
 
-    Returns
-    -------
-    FillState
-        The arrays.
-
-    Examples
-    --------
     >>> round(fill_state(2, "0", 0, 0, "float32", torch.zeros(2, 2)).leak, 3)
     0.5
     """
@@ -93,13 +73,6 @@ def fill_state(T: int, fill: str, wish: int, pads: int, dtype: str, scores: Tens
 class FillExplorer(Explorer):
     """Slide over the fill, the dtype and the padding and watch the leak, or the NaN.
 
-    Parameters
-    ----------
-    T : int, default 8
-        Tokens at first.
-
-    Examples
-    --------
     >>> FillExplorer(T=4).state.leak > 0
     True
     """

@@ -24,24 +24,15 @@ _TITLE_LENGTH = 44
 class GenerationState:
     """What a :class:`GenerationExplorer` shows.
 
-    Parameters
-    ----------
-    weights : ndarray, float32, shape (query, key) = (T, T)
-        Of one head, over all tokens that there are; 0 where nothing was computed yet.
-    labels : tuple of str
-        One per token.
-    read : int
-        How many tokens the model has read. The newest is written and not yet read, unless
-        there is none: then all T are the prompt.
-    step : int
-        How many tokens are written.
-    computed : int
-        How many rows this step computed: the last of those that were read.
-    total : int
-        How many rows were computed from the first step to this one.
+    Args:
+        weights: float32, (query, key) = (T, T), of one head, over all tokens that there are; 0
+            where nothing was computed yet.
+        read: how many tokens the model has read. The newest is written and not yet read, unless
+            there is none: then all T are the prompt.
+        step: how many tokens are written.
+        computed: how many rows this step computed: the last of those that were read.
+        total: how many rows were computed from the first step to this one.
 
-    Examples
-    --------
     >>> weights = np.eye(3, dtype=np.float32)
     >>> GenerationState(weights, ("a", "b", "c"), 3, 0, 3, 3).written is None
     True
@@ -65,26 +56,13 @@ def generation_state(
 ) -> GenerationState:
     """Compute what a :class:`GenerationExplorer` shows.
 
-    Parameters
-    ----------
-    step : int
-        Tokens written, 0 or more.
-    layer, head : int
-        Whose weights, counted from 0.
-    computed : str
-        ``CACHED`` or ``UNCACHED``.
-    weights : ndarray, float32, shape (layer, head, query, key)
-        All that was recorded; rows beyond those that were read are not looked at.
-    labels : sequence of str
-        Of the prompt and of exactly ``step`` tokens after it.
+    Args:
+        layer, head: whose weights, counted from 0.
+        computed: ``CACHED`` or ``UNCACHED``.
+        weights: float32, shape (layer, head, query, key), all that was recorded; rows beyond those
+            that were read are not looked at.
+        labels: of the prompt and of exactly ``step`` tokens after it.
 
-    Returns
-    -------
-    GenerationState
-        The arrays.
-
-    Examples
-    --------
     >>> weights = np.zeros((1, 1, 5, 5), dtype=np.float32)
     >>> state = generation_state(2, 0, 0, CACHED, weights, ["a", "b", "c", "d"])
     >>> state.read, state.computed, state.total
@@ -104,25 +82,12 @@ def generation_state(
 class GenerationExplorer(Explorer):
     """Watch a model write token by token, and slide back through what it looked at.
 
-    Parameters
-    ----------
-    model : Transformer
-        Causal, in eval mode.
-    prompt : Tensor, integer, shape (length,)
-        How the text begins; read at once, so that its attention is there from the start.
-    symbols : callable or sequence of str, optional
-        What a token id looks like, a character for example; its number if not given.
-    steps : int, default 40
-        Tokens to write at most.
+    Args:
+        model: causal, in eval mode.
+        prompt: integer, shape (length,), how the text begins; read at once, so that its attention
+            is there from the start.
+        symbols: what a token id looks like, a character for example; its number if not given.
 
-    Raises
-    ------
-    ValueError
-        If the model is not causal or in training mode, ``prompt`` is no row of ids, too few
-        symbols are given, or prompt and steps are more than the model can read.
-
-    Examples
-    --------
     >>> from causal_lab.models import GPT
     >>> model = GPT(26, 16, d_model=8, num_heads=2).eval()
     >>> prompt = torch.tensor([2, 0, 19])
@@ -175,24 +140,12 @@ class GenerationExplorer(Explorer):
 
         What was written before is forgotten when this is called.
 
-        Parameters
-        ----------
-        **options
-            As for :func:`causal_lab.generation.stream`: ``temperature`` for example.
+        Args:
+            **options: as for :func:`causal_lab.generation.stream`: ``temperature`` for example.
 
-        Yields
-        ------
-        int
+        Yields:
             Each token's id as soon as it is there.
 
-        Raises
-        ------
-        ValueError
-            When called, not later: if an option does not fit. Later, if another stream of this
-            explorer has begun since.
-
-        Examples
-        --------
         >>> from causal_lab.models import GPT
         >>> model = GPT(10, 8, d_model=8, num_heads=2).eval()
         >>> explorer = GenerationExplorer(model, torch.tensor([1, 2, 3]), steps=4)

@@ -28,15 +28,10 @@ WAYS = {
 class LeakState:
     """What a :class:`LeakExplorer` shows.
 
-    Parameters
-    ----------
-    weights : ndarray, float, shape (T,)
-        One query's weights.
-    seen : int
-        How many tokens it may look at.
+    Args:
+        weights: shape (T,), one query's weights.
+        seen: how many tokens it may look at.
 
-    Examples
-    --------
     >>> LeakState(np.array([0.5, 0.25, 0.25]), seen=1).leak
     0.5
     """
@@ -53,24 +48,11 @@ class LeakState:
 def leak_state(T: int, t: int, way: str, scores: Tensor) -> LeakState:
     """Compute what a :class:`LeakExplorer` shows.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens.
-    t : int
-        How many of them the query may look at; at most T is taken.
-    way : str
-        A key of ``WAYS``.
-    scores : Tensor, floating, shape (at least T,)
-        The query's scores; the first T are used.
+    Args:
+        t: how many of them the query may look at; at most T is taken.
+        way: a key of ``WAYS``.
+        scores: shape (at least T,), the query's scores; the first T are used.
 
-    Returns
-    -------
-    LeakState
-        The arrays.
-
-    Examples
-    --------
     >>> leak_state(8, 2, "score × 0, then softmax", torch.zeros(8)).leak
     0.75
     """
@@ -82,15 +64,6 @@ def leak_state(T: int, t: int, way: str, scores: Tensor) -> LeakState:
 class LeakExplorer(Explorer):
     """Slide over T and t and watch the weight on the future.
 
-    Parameters
-    ----------
-    T : int, default 8
-        Tokens at first.
-    t : int, default 3
-        Visible tokens at first.
-
-    Examples
-    --------
     >>> LeakExplorer(T=8, t=3).state.leak
     0.625
     """

@@ -18,15 +18,10 @@ CAUSAL, NO_MASK = "causal, as in GPT", "none, as in BERT"
 class MaskState:
     """What a :class:`MaskExplorer` shows.
 
-    Parameters
-    ----------
-    blocked : ndarray, bool, shape (query, key) = (T, T)
-        True where the query may not look.
-    position : int
-        The query that is pointed at, 0 to T − 1.
+    Args:
+        blocked: bool, (query, key) = (T, T), True where the query may not look.
+        position: the query that is pointed at, 0 to T − 1.
 
-    Examples
-    --------
     >>> MaskExplorer(T=4).state.position
     2
     """
@@ -38,22 +33,10 @@ class MaskState:
 def mask_state(T: int, position: int, mask: str) -> MaskState:
     """Compute what a :class:`MaskExplorer` shows.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens.
-    position : int
-        The query to point at; beyond the end, the last one is taken.
-    mask : str
-        ``CAUSAL`` or ``NO_MASK``.
+    Args:
+        position: the query to point at; beyond the end, the last one is taken.
+        mask: ``CAUSAL`` or ``NO_MASK``.
 
-    Returns
-    -------
-    MaskState
-        The arrays.
-
-    Examples
-    --------
     >>> mask_state(3, 1, CAUSAL).blocked.sum()
     np.int64(3)
     """
@@ -63,20 +46,12 @@ def mask_state(T: int, position: int, mask: str) -> MaskState:
 def chosen_mask(T: int, mask: str) -> Tensor:
     """Make the mask that a menu names.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens.
-    mask : str
-        ``CAUSAL`` or ``NO_MASK``.
+    Args:
+        mask: ``CAUSAL`` or ``NO_MASK``.
 
-    Returns
-    -------
-    Tensor, bool, shape (query, key) = (T, T)
-        On the CPU, where all explorers compute.
+    Returns:
+        bool, (query, key) = (T, T), on the CPU, where all explorers compute.
 
-    Examples
-    --------
     >>> int(chosen_mask(3, NO_MASK).sum())
     0
     """
@@ -87,17 +62,11 @@ def chosen_mask(T: int, mask: str) -> Tensor:
 class MaskExplorer(Explorer):
     """Slide over the number of tokens and ask one of them whom it may look at.
 
-    Parameters
-    ----------
-    T : int, optional
-        Tokens at first; 8 if not given, or all words if they are fewer.
-    max_T : int, default 512
-        The slider's end; the number of words if ``tokens`` is given.
-    tokens : sequence of str, optional
-        Words to label the rows and columns with.
+    Args:
+        T: tokens at first; 8 if not given, or all words if they are fewer.
+        max_T: the slider's end; the number of words if ``tokens`` is given.
+        tokens: words to label the rows and columns with.
 
-    Examples
-    --------
     >>> MaskExplorer(T=4).state.blocked.astype(int).tolist()
     [[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
     """

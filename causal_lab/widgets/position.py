@@ -24,19 +24,13 @@ SCHEMES = [NONE, SINUSOIDAL, ALIBI_FIRST, ALIBI_LAST, ROTARY, ROTARY_BACK]
 class PositionState:
     """What a :class:`PositionExplorer` shows.
 
-    Parameters
-    ----------
-    weights : ndarray, float, shape (query, key) = (T, T)
-        Under the causal mask.
-    scores : ndarray, float, shape (distance,)
-        Of the query that is pointed at, with the keys 0, 1, 2, … places before it.
-    query : int
-        The row that is pointed at.
-    start : int
-        Where the first token stands.
+    Args:
+        weights: (query, key) = (T, T), under the causal mask.
+        scores: shape (distance,), of the query that is pointed at, with the keys 0, 1, 2, … places
+            before it.
+        query: the row that is pointed at.
+        start: where the first token stands.
 
-    Examples
-    --------
     >>> PositionExplorer(T=4).state.scores.shape
     (4,)
     """
@@ -50,21 +44,14 @@ class PositionState:
 def scheme_scores(scheme: str, positions: Tensor) -> Tensor:
     """Score tokens that differ in their positions only.
 
-    Parameters
-    ----------
-    scheme : str
-        One of ``SCHEMES``.
-    positions : Tensor, integer, shape (T,)
-        Where they stand.
+    Args:
+        scheme: one of ``SCHEMES``.
+        positions: integer, shape (T,).
 
-    Returns
-    -------
-    Tensor, float32, shape (query, key) = (T, T)
-        The highest is 4 for vectors that are turned, and for sinusoidal rows, which are all
-        compared with each other; 0 for ALiBi.
+    Returns:
+        float32, (query, key) = (T, T), the highest is 4 for vectors that are turned, and for
+        sinusoidal rows, which are all compared with each other; 0 for ALiBi.
 
-    Examples
-    --------
     >>> scheme_scores(ALIBI_FIRST, torch.tensor([5, 6])).tolist()
     [[0.0, 0.5], [-0.5, 0.0]]
     """
@@ -85,24 +72,11 @@ def scheme_scores(scheme: str, positions: Tensor) -> Tensor:
 def position_state(T: int, query: int, start: int, scheme: str) -> PositionState:
     """Compute what a :class:`PositionExplorer` shows.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens.
-    query : int
-        The row to point at; beyond the end, the last one is taken.
-    start : int
-        Where the first token stands.
-    scheme : str
-        One of ``SCHEMES``.
+    Args:
+        query: the row to point at; beyond the end, the last one is taken.
+        start: where the first token stands.
+        scheme: one of ``SCHEMES``.
 
-    Returns
-    -------
-    PositionState
-        The arrays.
-
-    Examples
-    --------
     >>> position_state(2, 1, 0, NONE).weights.tolist()
     [[1.0, 0.0], [0.5, 0.5]]
     """
@@ -116,15 +90,9 @@ def position_state(T: int, query: int, start: int, scheme: str) -> PositionState
 class PositionExplorer(Explorer):
     """Choose how positions are told, move one query, or move the whole text.
 
-    Parameters
-    ----------
-    T : int, default 24
-        Tokens at first.
-    scheme : str, optional
-        What is shown first; equal vectors turned by their positions if not given.
+    Args:
+        scheme: what is shown first; equal vectors turned by their positions if not given.
 
-    Examples
-    --------
     >>> PositionExplorer(T=6).state.weights.shape
     (6, 6)
     """

@@ -28,21 +28,14 @@ PATTERNS = [WINDOW, SINK, DILATED, DOUBLING, BLOCKS, GRID, CAUSAL]
 class ReceptiveState:
     """What a :class:`ReceptiveExplorer` shows.
 
-    Parameters
-    ----------
-    blocked : ndarray, bool, shape (query, key) = (T, T)
-        The mask of the last layer, True where the query may not look.
-    needed : ndarray, int, shape (output, token) = (T, T)
-        How many layers it takes until the token reaches the output; 1 for its own, which is there
-        from the start, and 0 where it has not arrived.
-    layers : int
-        How many are stacked.
-    formula : str
-        How many tokens the last output hangs on if the text is long enough; empty if there is no
-        short formula.
+    Args:
+        blocked: bool, (query, key) = (T, T), the mask of the last layer, True where the query may
+            not look.
+        needed: int, (output, token) = (T, T), how many layers it takes until the token reaches the
+            output; 1 for its own, which is there from the start, and 0 where it has not arrived.
+        formula: how many tokens the last output hangs on if the text is long enough; empty if there
+            is no short formula.
 
-    Examples
-    --------
     >>> ReceptiveExplorer(T=6, layers=2, window=2).state.needed[5].tolist()
     [0, 0, 0, 2, 1, 1]
     """
@@ -61,26 +54,15 @@ class ReceptiveState:
 def mask_of_layer(pattern: str, T: int, layer: int, window: int, dilation: int) -> Tensor:
     """Make the mask of one layer.
 
-    Parameters
-    ----------
-    pattern : str
-        One of ``PATTERNS``.
-    T : int
-        Number of tokens.
-    layer : int
-        Counted from 0; only ``DOUBLING`` differs between layers.
-    window : int
-        Tokens that a query sees; the size of a block, or the width of the image.
-    dilation : int
-        The step from one visible token to the next, for ``DILATED``.
+    Args:
+        pattern: one of ``PATTERNS``.
+        layer: counted from 0; only ``DOUBLING`` differs between layers.
+        window: tokens that a query sees; the size of a block, or the width of the image.
+        dilation: the step from one visible token to the next, for ``DILATED``.
 
-    Returns
-    -------
-    Tensor, bool, shape (query, key) = (T, T)
-        On the CPU, where all explorers compute.
+    Returns:
+        bool, (query, key) = (T, T), on the CPU, where all explorers compute.
 
-    Examples
-    --------
     >>> mask_of_layer(WINDOW, 4, 0, 2, 1).int().tolist()[3]
     [1, 1, 0, 0]
     """
@@ -101,24 +83,10 @@ def receptive_state(
 ) -> ReceptiveState:
     """Compute what a :class:`ReceptiveExplorer` shows.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens.
-    layers : int
-        How many are stacked.
-    pattern : str
-        One of ``PATTERNS``.
-    window, dilation : int
-        As for :func:`mask_of_layer`.
+    Args:
+        pattern: one of ``PATTERNS``.
+        window, dilation: as for :func:`mask_of_layer`.
 
-    Returns
-    -------
-    ReceptiveState
-        The arrays.
-
-    Examples
-    --------
     >>> receptive_state(16, 3, DOUBLING, 2, 1).seen
     8
     """
@@ -134,22 +102,11 @@ def receptive_state(
 class ReceptiveExplorer(Explorer):
     """Slide over layers, and see how far back information comes from.
 
-    Parameters
-    ----------
-    T : int, default 32
-        Tokens at first, 1 to 64.
-    layers : int, default 3
-        Layers at first, 1 to 8.
-    window : int, default 4
-        Window at first, 1 to 16.
+    Args:
+        T: tokens at first, 1 to 64.
+        layers: layers at first, 1 to 8.
+        window: window at first, 1 to 16.
 
-    Raises
-    ------
-    ValueError
-        If a number is out of range.
-
-    Examples
-    --------
     >>> ReceptiveExplorer(T=32, layers=3, window=4).state.seen
     10
     """

@@ -22,21 +22,15 @@ _LOWEST = 1e-56  # the leak of the greatest depth still lies on the axis
 class SoftMaskState:
     """What a :class:`SoftMaskExplorer` shows.
 
-    Parameters
-    ----------
-    weights : ndarray, float32, shape (query, key) = (T, T)
-        After the softmax.
-    blocked : ndarray, bool, shape (query, key)
-        The future, which should get nothing.
-    leaks : ndarray, float32, shape (MAX_DEPTH + 1,)
-        The largest leak of any row at each depth, as float32 finds it.
-    exact : ndarray, float64, shape (MAX_DEPTH + 1,)
-        The same, from the logarithms of the sums in 64 bits.
-    depth : float
-        The present one; ∞ for the hard mask.
+    Args:
+        weights: float32, (query, key) = (T, T).
+        blocked: bool, shape (query, key), the future, which should get nothing.
+        leaks: float32, shape (MAX_DEPTH + 1,), the largest leak of any row at each depth, as
+            float32 finds it.
+        exact: float64, shape (MAX_DEPTH + 1,), the same, from the logarithms of the sums in 64
+            bits.
+        depth: the present one; ∞ for the hard mask.
 
-    Examples
-    --------
     >>> SoftMaskExplorer(T=4, depth=0).state.largest
     0.75
     """
@@ -61,24 +55,12 @@ class SoftMaskState:
 def soft_mask_state(T: int, depth: float, slope: int, scores: Tensor) -> SoftMaskState:
     """Compute what a :class:`SoftMaskExplorer` shows.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens.
-    depth : float
-        How far the scores of the future are lowered; ∞ is the hard mask.
-    slope : int
-        How much further for each further step.
-    scores : Tensor, float32, shape (at least T, at least T)
-        The scores before; the first T of each axis are used.
+    Args:
+        depth: how far the scores of the future are lowered; ∞ is the hard mask.
+        slope: how much further for each further step.
+        scores: float32, shape (at least T, at least T), the scores before; the first T of each axis
+            are used.
 
-    Returns
-    -------
-    SoftMaskState
-        The arrays.
-
-    Examples
-    --------
     >>> state = soft_mask_state(4, float("inf"), 0, torch.zeros(4, 4))
     >>> state.largest, float(state.leaks[0])
     (0.0, 0.75)
@@ -96,15 +78,9 @@ def soft_mask_state(T: int, depth: float, slope: int, scores: Tensor) -> SoftMas
 class SoftMaskExplorer(Explorer):
     """Slide the future down, and watch its weight become small, and smaller, and not 0.
 
-    Parameters
-    ----------
-    T : int, default 8
-        Tokens at first.
-    depth : int, default 4
-        The mask's depth at first.
+    Args:
+        depth: the mask's depth at first.
 
-    Examples
-    --------
     >>> SoftMaskExplorer(T=4, depth=80).state.largest > 0
     True
     """

@@ -19,21 +19,13 @@ BY_ROW, BY_COLUMN = "row by row (right)", "column by column (wrong)"
 class SoftmaxState:
     """What a :class:`SoftmaxExplorer` shows.
 
-    Parameters
-    ----------
-    weights : ndarray, float, shape (query, key) = (T, T)
-        After the softmax.
-    blocked : ndarray, bool, shape (query, key)
-        The causal mask.
-    row : int
-        The query whose weights are drawn as bars.
-    entropy : float
-        Of that row made to sum to 1, in nats.
-    moved : float
-        By how much earlier rows move when the last token's scores change.
+    Args:
+        weights: (query, key) = (T, T).
+        blocked: bool, shape (query, key), the causal mask.
+        row: the query whose weights are drawn as bars.
+        entropy: of that row made to sum to 1, in nats.
+        moved: by how much earlier rows move when the last token's scores change.
 
-    Examples
-    --------
     >>> SoftmaxExplorer(T=4).state.row
     3
     """
@@ -48,26 +40,12 @@ class SoftmaxState:
 def softmax_state(T: int, temperature: float, axis: str, row: int, scores: Tensor) -> SoftmaxState:
     """Compute what a :class:`SoftmaxExplorer` shows.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens.
-    temperature : float
-        Divides the scores.
-    axis : str
-        ``BY_ROW`` or ``BY_COLUMN``.
-    row : int
-        The query to draw as bars; beyond the end, the last one is taken.
-    scores : Tensor, floating, shape (at least T, at least T)
-        The scores; the first T of each axis are used.
+    Args:
+        temperature: divides the scores.
+        axis: ``BY_ROW`` or ``BY_COLUMN``.
+        row: the query to draw as bars; beyond the end, the last one is taken.
+        scores: shape (at least T, at least T), the scores; the first T of each axis are used.
 
-    Returns
-    -------
-    SoftmaxState
-        The arrays.
-
-    Examples
-    --------
     >>> softmax_state(4, 1.0, BY_ROW, 3, fixed_scores(4, 4, seed=0)).moved
     0.0
     """
@@ -90,13 +68,6 @@ def softmax_state(T: int, temperature: float, axis: str, row: int, scores: Tenso
 class SoftmaxExplorer(Explorer):
     """Slide over T and the temperature; turn the axis and watch the future leak.
 
-    Parameters
-    ----------
-    T : int, default 8
-        Tokens at first.
-
-    Examples
-    --------
     >>> SoftmaxExplorer(T=4).state.weights.sum(-1).round(3).tolist()
     [1.0, 1.0, 1.0, 1.0]
     """

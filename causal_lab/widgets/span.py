@@ -20,22 +20,14 @@ GATES, EQUAL, RANDOM = "the gates", "weights, equal scores", "weights, random sc
 class SpanState:
     """What a :class:`SpanExplorer` shows.
 
-    Parameters
-    ----------
-    cells : ndarray, float, shape (query, key) = (T, T)
-        Gates or weights; exactly 0 where blocked.
-    blocked : ndarray, bool, shape (query, key)
-        The future, and where the gate is exactly 0.
-    gate : ndarray, float, shape (T,)
-        At each distance.
-    slope : ndarray, float, shape (T,)
-        How fast the gate at each distance rises with the span, by automatic differentiation; at
-        both ends of the ramp torch takes the slope of the ramp.
-    span, ramp : int
-        Where the gate begins to close, and over how many steps.
+    Args:
+        cells: (query, key) = (T, T), gates or weights; exactly 0 where blocked.
+        blocked: bool, shape (query, key), the future, and where the gate is exactly 0.
+        gate: shape (T,), at each distance.
+        slope: shape (T,), how fast the gate at each distance rises with the span, by automatic
+            differentiation; at both ends of the ramp torch takes the slope of the ramp.
+        span, ramp: where the gate begins to close, and over how many steps.
 
-    Examples
-    --------
     >>> SpanExplorer(T=8, span=2, ramp=2).state.kept
     4
     """
@@ -61,26 +53,13 @@ class SpanState:
 def span_state(T: int, span: int, ramp: int, shown: str, scores: Tensor) -> SpanState:
     """Compute what a :class:`SpanExplorer` shows.
 
-    Parameters
-    ----------
-    T : int
-        Number of tokens.
-    span : int
-        Up to which distance the gate is open.
-    ramp : int
-        Over how many further steps it closes.
-    shown : str
-        ``GATES``, ``EQUAL`` or ``RANDOM``.
-    scores : Tensor, float32, shape (at least T, at least T)
-        For ``RANDOM``; the first T of each axis are used.
+    Args:
+        span: up to which distance the gate is open.
+        ramp: over how many further steps it closes.
+        shown: ``GATES``, ``EQUAL`` or ``RANDOM``.
+        scores: float32, shape (at least T, at least T), for ``RANDOM``; the first T of each axis
+            are used.
 
-    Returns
-    -------
-    SpanState
-        The arrays.
-
-    Examples
-    --------
     >>> span_state(4, 0, 2, GATES, torch.zeros(4, 4)).cells[3].tolist()
     [0.0, 0.0, 0.5, 1.0]
     """
@@ -100,17 +79,6 @@ def span_state(T: int, span: int, ramp: int, shown: str, scores: Tensor) -> Span
 class SpanExplorer(Explorer):
     """Slide the span and the ramp, and see which keys fade, close, and need not be kept.
 
-    Parameters
-    ----------
-    T : int, default 16
-        Tokens at first.
-    span : int, default 4
-        The span at first.
-    ramp : int, default 4
-        The ramp at first.
-
-    Examples
-    --------
     >>> SpanExplorer(T=4, span=1, ramp=1).state.gate.tolist()
     [1.0, 1.0, 0.0, 0.0]
     """
