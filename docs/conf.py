@@ -1,6 +1,7 @@
 """How the site is built. tools/build_site.py lays out its source; start it with ``make docs``."""
 
 import re
+from itertools import takewhile
 
 from docutils import nodes
 from docutils.utils.math import MathError
@@ -33,14 +34,18 @@ myst_links_external_new_tab = False
 
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
-autodoc_typehints = "none"  # the docstrings say it, with shapes
-# Types are prose here ("Tensor, bool, shape (query, key)"), not names to look up.
-napoleon_google_docstring = False
+autodoc_typehints = "signature"  # the docstrings add what an annotation cannot say: shapes
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 80
+napoleon_numpy_docstring = False
 napoleon_use_param = False
-napoleon_use_rtype = False
 napoleon_custom_sections = [("Attributes", "params_style")]
 # Names of other projects: their pages cannot be looked up where there is no network.
-nitpick_ignore_regex = [("py:.*", r"(torch|numpy|matplotlib|ipywidgets|PIL|collections)\..*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(torch|numpy|matplotlib|ipywidgets|PIL|collections|pathlib)\..*"),
+    ("py:class", r"causal_lab\.progress\.Step"),  # a type variable
+    ("py:class", r"\w+\[\w+"),  # half a type, where a default cannot be read: = <factory>
+]
 
 html_theme = "furo"
 html_title = "Causal Lab"
@@ -59,6 +64,7 @@ logger = logging.getLogger(__name__)
 def setup(app):
     """Write formulas as MathML: browsers draw it by themselves, without a script or a network."""
     app.connect("autodoc-skip-member", skip_what_is_not_ours)
+    app.connect("autodoc-process-docstring", results_as_prose, priority=400)  # before napoleon
     app.add_html_math_renderer("mathml", (inline_formula, None), (displayed_formula, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -67,6 +73,16 @@ def skip_what_is_not_ours(app, kind, name, member, skip, options):
     """Leave out what matplotlib writes into a class of ours, in its own markup."""
     home = getattr(member, "__module__", None) or "causal_lab"
     return skip or not home.startswith("causal_lab")
+
+
+def results_as_prose(app, kind, name, thing, options, lines):
+    """Keep a result whole: napoleon takes what stands before its first colon for a type."""
+    for field in ("Returns", "Yields"):
+        if f"{field}:" in lines:
+            begin = lines.index(f"{field}:")
+            said = list(takewhile(lambda line: line.startswith(" "), lines[begin + 1 :]))
+            text = " ".join(line.strip() for line in said)
+            lines[begin : begin + 1 + len(said)] = [f":{field.lower()}: {text}"]
 
 
 def inline_formula(writer, node):

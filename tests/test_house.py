@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
+from torch import Tensor
 
 import causal_lab
 
@@ -202,18 +203,23 @@ def test_the_map_in_the_packages_docstring_names_every_module_on_its_floor():
 
 # --- docstrings
 
+SUMMARY = re.compile(r"(?s)[^\n]*[.?](?:\n\n.*)?")  # one line, a sentence, then a blank line
+ARRAY = re.compile(r"(?:\w+\.)*(?:Tensor|ndarray)(?: \| None)?")
+SHAPE = re.compile(r"\bshapes?\b|\bbroadcast|\) = \(|\bany tensor\b")
+SHAPELESS = ("checks",)  # what they check may have any shape
+HOUSE_RULES = "see “Rules that are easy to forget” in CONTRIBUTING.md"
 
-def public_things() -> dict[str, object]:
-    """List the functions and classes that modules define, and the methods that classes add."""
+
+def public_things(module: str) -> dict[str, object]:
+    """List the functions and classes that a module defines, and the methods that classes add."""
     things = {}
-    for module in SOURCES:
-        imported = importlib.import_module(f"causal_lab.{module}".rstrip("."))
-        for name, thing in vars(imported).items():
-            is_here = getattr(thing, "__module__", None) == imported.__name__
-            if is_here and not name.startswith("_") and (isfunction(thing) or isclass(thing)):
-                things[f"{module}.{name}"] = thing
-                if isclass(thing):
-                    things |= {f"{module}.{name}.{m}": f for m, f in methods_of(thing).items()}
+    imported = importlib.import_module(f"causal_lab.{module}".rstrip("."))
+    for name, thing in vars(imported).items():
+        is_here = getattr(thing, "__module__", None) == imported.__name__
+        if is_here and not name.startswith("_") and (isfunction(thing) or isclass(thing)):
+            things[name] = thing
+            if isclass(thing):
+                things |= {f"{name}.{m}": f for m, f in methods_of(thing).items()}
     return things
 
 
@@ -230,61 +236,112 @@ def methods_of(owner: type) -> dict[str, object]:
     }
 
 
-def signature_of(thing) -> inspect.Signature:
-    return inspect.signature(vars(thing).get("__init__", lambda: None) if isclass(thing) else thing)
+def faults_of(name: str, thing) -> list[str]:
+    """List in what a docstring is not in the style of the house."""
+    docstring = inspect.getdoc(thing) if thing.__doc__ else ""
+    if not docstring:
+        return ["has no docstring"]
+    arguments, returned = signature_of(thing)
+    faults = []
+    if not SUMMARY.fullmatch(docstring):
+        faults.append(
+            f"must begin with a line that is a sentence and stands alone: {docstring[:60]!r}"
+        )
+    if re.search(r"^\s*[-=]{3,}\s*$", docstring, re.MULTILINE):
+        faults.append("underlines a title; write “Args:”, “Returns:”, and no title over an example")
+    if "ValueError" in entries_of(docstring, "Raises"):
+        faults.append("names ValueError; that every bad input raises one, the README says once")
+    explained = {word.strip("* ") for e in entries_of(docstring, "Args") for word in e.split(",")}
+    if unreal := explained - set(arguments):
+        faults.append(f"explains what is no argument: {', '.join(sorted(unreal))}")
+    if isfunction(thing):
+        is_method = "." in name
+        types = [returned] if is_method else [*arguments.values(), returned]
+        is_array = any(ARRAY.fullmatch(inspect.formatannotation(t)) for t in types)
+        is_check = thing.__module__.split(".")[1] in SHAPELESS
+        if is_array and not is_check and not SHAPE.search(docstring):
+            faults.append("takes or gives a tensor without a word on its shape")
+        if not is_method and returned is not None and ">>> " not in docstring:
+            faults.append("has no example that a doctest runs")
+    return faults
 
 
-def parameters_of(thing) -> list[str]:
-    return [name for name in signature_of(thing).parameters if name not in ("self", "cls")]
+def signature_of(thing) -> tuple[dict[str, object], object]:
+    """Give the annotation of every argument, and of the result."""
+    if isclass(thing) and issubclass(thing, Exception) and "__init__" not in vars(thing):
+        return {}, None
+    signature = inspect.signature(thing)
+    return {
+        p.name: p.annotation for p in signature.parameters.values()
+    }, signature.return_annotation
 
 
-THINGS = public_things()
-EVERY_THING = pytest.mark.parametrize("name", THINGS)
+def entries_of(docstring: str, title: str) -> list[str]:
+    """List what stands before the colons of one section."""
+    section = re.search(rf"^{title}:\n((?:(?: {{4}}.*)?\n)*)", docstring + "\n", re.MULTILINE)
+    return re.findall(r"^ {4}(\S[^:]*):", section[1], re.MULTILINE) if section else []
 
 
-@EVERY_THING
-def test_everything_public_says_in_one_line_what_it_does(name):
-    docstring = inspect.getdoc(THINGS[name]) or ""
-    first = docstring.partition("\n")[0]
-    assert first, f"{name} has no docstring"
-    assert first.endswith((".", "?")), f"{name}: the first line must be a sentence: {first}"
-
-
-@EVERY_THING
-def test_everything_public_explains_every_parameter(name):
-    section = section_of(THINGS[name], "Parameters")
-    explained = {
-        word.strip("*` ")
-        for line in section.splitlines()
-        if line and not line.startswith(" ")
-        for word in line.partition(" : ")[0].split(",")
-    }
-    missing = set(parameters_of(THINGS[name])) - explained
-    assert not missing, f"{name} does not explain {', '.join(sorted(missing))}"
+@pytest.mark.parametrize("module", SOURCES)
+def test_docstrings_are_short_true_and_in_the_style_of_the_house(module):
+    things = public_things(module)
+    faults = [
+        f"{name} {fault}" for name, thing in things.items() for fault in faults_of(name, thing)
+    ]
+    assert not faults, "\n".join([f"{SOURCES[module]} ({HOUSE_RULES}):", *faults])
 
 
 def test_a_device_is_always_given_by_its_name():
     """One way in the whole house, however many arguments stand before it."""
     positional = {
-        name
-        for name, thing in THINGS.items()
+        f"{module}.{name}"
+        for module in SOURCES
+        for name, thing in public_things(module).items()
         if not hasattr(thing, "__dataclass_fields__")  # what was found out, not where to make it
-        for parameter in signature_of(thing).parameters.values()
-        if parameter.name == "device" and parameter.kind is not parameter.KEYWORD_ONLY
+        and "device" in signature_of(thing)[0]
+        and inspect.signature(thing).parameters["device"].kind is not inspect.Parameter.KEYWORD_ONLY
     }
     assert positional <= {"models.Transformer.blocked"}
 
 
-@EVERY_THING
-def test_everything_public_has_an_example_that_a_doctest_runs(name):
-    assert ">>> " in section_of(THINGS[name], "Examples"), f"{name} has no example"
+# A short one that keeps every rule, and what breaks each of them.
+GOOD = """Block the future.
+
+Args:
+    T: tokens.
+    device, **options: as for others.
+
+Returns:
+    bool, shape (query, key), True where blocked.
+
+>>> 1
+1
+"""
 
 
-def section_of(thing, title: str) -> str:
-    """Cut one section out of a docstring in numpydoc style."""
-    docstring = inspect.getdoc(thing) or ""
-    parts = re.split(r"^(\w[\w ]*)\n-{3,}$", docstring, flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True)).get(title, "")
+def sample(T: int, device=None, **options) -> Tensor: ...
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("Block", "Block", None),
+        (GOOD, "", "has no docstring"),
+        ("future.", "future", "must begin with a line"),
+        ("future.\n", "future.\nIt is.\n", "must begin with a line"),
+        ("Returns:\n", "Returns\n-------\n", "underlines a title"),
+        ("\n>>>", "\nRaises:\n    ValueError: if not.\n\n>>>", "names ValueError"),
+        ("device,", "devices,", "no argument: devices"),
+        ("shape (query, key)", "square", "without a word on its shape"),
+        (">>> 1\n1\n", "", "no example"),
+    ],
+)
+def test_each_fault_of_a_docstring_is_found(monkeypatch, old, new, fault):
+    monkeypatch.setattr(sample, "__doc__", GOOD.replace(old, new))
+    monkeypatch.setattr(sample, "__module__", "causal_lab.sample")
+    found = faults_of("sample", sample)
+    assert len(found) == (0 if fault is None else 1), found
+    assert fault is None or fault in found[0]
 
 
 # --- versions

@@ -26,25 +26,13 @@ FIELD = re.compile(r'^REPOSITORY = "([^"]*)"(?=  # @param \{type:"string"\}$)', 
 def parse_address(text: str) -> str:
     """Bring the address of a repository into the form that is stamped.
 
-    Parameters
-    ----------
-    text : str
-        ``owner/name`` on GitHub, alone or as the address of its page, or the https or file
-        address of a git repository elsewhere.
+    Args:
+        text: ``owner/name`` on GitHub, alone or as the address of its page, or the https or file
+            address of a git repository elsewhere.
 
-    Returns
-    -------
-    str
+    Returns:
         ``owner/name`` for GitHub, else the address.
 
-    Raises
-    ------
-    ValueError
-        If it is empty or is no such address. One with a user or password in it is refused:
-        it would be published.
-
-    Examples
-    --------
     >>> parse_address(" https://github.com/owner/name.git/ ")
     'owner/name'
     """
@@ -67,22 +55,15 @@ def parse_address(text: str) -> str:
 def badge(address: str, name: str, branch: str = "main") -> str:
     """Write the badge that opens one notebook; empty where Colab could not open it.
 
-    Parameters
-    ----------
-    address : str
-        As :func:`parse_address` gives it; empty for none. Colab opens notebooks from GitHub alone.
-    name : str
-        The notebook's file name.
-    branch : str, default "main"
-        The branch that the badge opens.
+    Args:
+        address: as :func:`parse_address` gives it; empty for none. Colab opens notebooks from
+            GitHub alone.
+        name: the notebook's file name.
+        branch: the branch that the badge opens.
 
-    Returns
-    -------
-    str
+    Returns:
         Markdown, or nothing.
 
-    Examples
-    --------
     >>> badge("owner/lab", "00_start_here.ipynb").partition("github")[2]
     '/owner/lab/blob/main/notebooks/00_start_here.ipynb)'
     """
@@ -94,26 +75,14 @@ def badge(address: str, name: str, branch: str = "main") -> str:
 def stamp_notebook(text: str, name: str, address: str, branch: str = "main") -> str:
     """Stamp one notebook, given as the text of its file.
 
-    Parameters
-    ----------
-    text : str
-        What the file holds.
-    name : str
-        The file's name.
-    address : str
-        As :func:`parse_address` gives it; empty to take the stamp away.
-    branch : str, default "main"
-        The branch that the badge opens.
+    Args:
+        text: what the file holds.
+        name: the file's name.
+        address: as :func:`parse_address` gives it; empty to take the stamp away.
+        branch: the branch that the badge opens.
 
-    Returns
-    -------
-    str
+    Returns:
         What the file should hold. Without a stamp before and after, the same text.
-
-    Raises
-    ------
-    ValueError
-        If the file is not written as nbformat writes it, or has no title or install cell.
     """
     notebook = json.loads(text)
     if _as_file(notebook) != text:
@@ -128,14 +97,10 @@ def stamp_notebook(text: str, name: str, address: str, branch: str = "main") -> 
 def address_of(text: str) -> str:
     """Read the address that a notebook is stamped with.
 
-    Parameters
-    ----------
-    text : str
-        What the notebook's file holds.
+    Args:
+        text: what the notebook's file holds.
 
-    Returns
-    -------
-    str
+    Returns:
         The address, empty if there is none.
     """
     code = (cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code")
@@ -145,18 +110,12 @@ def address_of(text: str) -> str:
 def stamp_readme(text: str, address: str, branch: str = "main") -> str:
     """Put a badge beside every notebook in the README's table, or take them away.
 
-    Parameters
-    ----------
-    text : str
-        The README.
-    address : str
-        As :func:`parse_address` gives it; empty to take the badges away.
-    branch : str, default "main"
-        The branch that the badges open.
+    Args:
+        text: the README.
+        address: as :func:`parse_address` gives it; empty to take the badges away.
+        branch: the branch that the badges open.
 
-    Returns
-    -------
-    str
+    Returns:
         What it should hold.
     """
     text = re.sub(rf"^(\| \[.*?\]\(notebooks/.*?\)) {ANY_BADGE}", r"\1", text, flags=re.M)
@@ -170,19 +129,10 @@ def stamp_readme(text: str, address: str, branch: str = "main") -> str:
 def publish(root: Path, address: str, branch: str = "main") -> None:
     """Stamp every notebook and the README under a folder, or none of them.
 
-    Parameters
-    ----------
-    root : Path
-        The repository's folder.
-    address : str
-        As :func:`parse_address` gives it; empty to take the stamps away.
-    branch : str, default "main"
-        The branch that the badges open.
-
-    Raises
-    ------
-    ValueError
-        If one of the files cannot be stamped; then nothing was written.
+    Args:
+        root: the repository's folder.
+        address: as :func:`parse_address` gives it; empty to take the stamps away.
+        branch: the branch that the badges open.
     """
     if not re.fullmatch(r"[\w./-]+", branch, re.ASCII):
         raise ValueError(f"a branch is letters, digits and . _ / -, got {branch!r}")

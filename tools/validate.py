@@ -51,20 +51,14 @@ CELL_FAILED, COVERS_LESS = 1, 3
 def run_notebook(path: Path) -> dict:
     """Run one notebook under strict nbval, from a fresh kernel of this Python.
 
-    Parameters
-    ----------
-    path : Path
-        The notebook.
+    Args:
+        path: the notebook.
 
-    Returns
-    -------
-    dict
+    Returns:
         Cells, cells compared, passed and failed, which failed, seconds, and the file's digest.
 
-    Raises
-    ------
-    SystemExit
-        If pytest finds no cell in it.
+    Raises:
+        SystemExit: if pytest finds no cell in it.
     """
     with tempfile.TemporaryDirectory() as folder:
         junit = Path(folder) / "junit.xml"
@@ -109,14 +103,10 @@ def digest(path: Path) -> str:
 def validate(paths: list[Path]) -> dict:
     """Run notebooks one by one and put the reproducibility report before what came of them.
 
-    Parameters
-    ----------
-    paths : list of Path
-        The notebooks.
+    Args:
+        paths: the notebooks.
 
-    Returns
-    -------
-    dict
+    Returns:
         What the JSON file holds.
     """
     device = default_device()
@@ -139,16 +129,11 @@ def validate(paths: list[Path]) -> dict:
 def attention_paths(paths: list[Path], device: torch.device) -> dict[str, str]:
     """Say through which implementations of masked attention these notebooks go, on this device.
 
-    Parameters
-    ----------
-    paths : list of Path
-        The notebooks.
-    device : torch.device
-        Where they run.
+    Args:
+        paths: the notebooks.
+        device: where they run.
 
-    Returns
-    -------
-    dict of str to str
+    Returns:
         What PyTorch chose for its ``scaled_dot_product_attention`` with a mask and with
         ``is_causal``, and how FlexAttention ran, if it did.
     """
@@ -227,23 +212,12 @@ def changed_since(result: dict) -> list[str]:
 def slug_of(device: str) -> str:
     """Turn a device's name into a file's.
 
-    Parameters
-    ----------
-    device : str
-        As in a report: "cpu", "NVIDIA H100 80GB HBM3".
+    Args:
+        device: as in a report: "cpu", "NVIDIA H100 80GB HBM3".
 
-    Returns
-    -------
-    str
+    Returns:
         Small letters, digits and hyphens.
 
-    Raises
-    ------
-    ValueError
-        If nothing is left of the name.
-
-    Examples
-    --------
     >>> slug_of("NVIDIA H100 80GB HBM3")
     'nvidia-h100-80gb-hbm3'
     """
@@ -261,14 +235,10 @@ def total(result: dict, what: str) -> int:
 def why_not(new: dict, old: dict) -> str:
     """Say what a new result would lose of an old one; nothing if nothing.
 
-    Parameters
-    ----------
-    new, old : dict
-        Results for the same device.
+    Args:
+        new, old: results for the same device.
 
-    Returns
-    -------
-    str
+    Returns:
         A reason not to overwrite, or "".
     """
     missing = sorted(set(old["notebooks"]) - set(new["notebooks"]))
@@ -281,18 +251,12 @@ def why_not(new: dict, old: dict) -> str:
 def keep(result: dict, folder: Path, force: bool = False) -> Path | None:
     """Write a result, unless one that covers more is there.
 
-    Parameters
-    ----------
-    result : dict
-        From :func:`validate`.
-    folder : Path
-        Where the results are; made if missing.
-    force : bool, default False
-        Write it all the same.
+    Args:
+        result: from :func:`validate`.
+        folder: where the results are; made if missing.
+        force: write it all the same.
 
-    Returns
-    -------
-    Path or None
+    Returns:
         The file, or None if nothing was written.
     """
     path = folder / f"{slug_of(result['device'])}.json"
@@ -333,16 +297,11 @@ def is_whole(result: dict, series: list[str]) -> bool:
 def sections(results: list[dict], series: list[str]) -> dict[str, str]:
     """Put results into words and tables, by the name of their place on the page.
 
-    Parameters
-    ----------
-    results : list of dict
-        From :func:`read_results`.
-    series : list of str
-        The names of all notebooks there are.
+    Args:
+        results: from :func:`read_results`.
+        series: the names of all notebooks there are.
 
-    Returns
-    -------
-    dict of str to str
+    Returns:
         Markdown for each place.
     """
     devices = "\n\n".join(_device(result) for result in results)
@@ -406,17 +365,9 @@ def _report_rows(result: dict) -> list[str]:
 def write_page(page: Path, folder: Path) -> None:
     """Put the results into their places on the page.
 
-    Parameters
-    ----------
-    page : Path
-        A page with ``<!-- begin: name -->`` and ``<!-- end: name -->`` around each place.
-    folder : Path
-        Where the results are.
-
-    Raises
-    ------
-    ValueError
-        If the page has no such place, or two.
+    Args:
+        page: a page with ``<!-- begin: name -->`` and ``<!-- end: name -->`` around each place.
+        folder: where the results are.
     """
     text = page.read_text(encoding="utf-8")
     for name, words in sections(read_results(folder), series()).items():

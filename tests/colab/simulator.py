@@ -142,10 +142,8 @@ def snapshot(folder: Path) -> str:
 class Machine:
     """A thin environment over the shared one, and an empty folder for a notebook.
 
-    Parameters
-    ----------
-    folder : Path
-        Where both are made.
+    Args:
+        folder: where both are made.
     """
 
     def __init__(self, folder: Path):

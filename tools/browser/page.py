@@ -65,12 +65,9 @@ class Control:
 class NotebookPage:
     """A notebook, opened and run.
 
-    Parameters
-    ----------
-    page : playwright.sync_api.Page
-        Where it is shown.
-    lab : Lab
-        The server; the notebook lies in its folder.
+    Args:
+        page: where it is shown.
+        lab: the server; the notebook lies in its folder.
     """
 
     def __init__(self, page: Page, lab: Lab):
