@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from causal_lab.causality import check_causality
-from causal_lab.models import GPT
-from causal_lab.runtime import reproducibility_report
+from causal_lab.course.runtime import reproducibility_report
+from causal_lab.models.transformer import GPT
 
 HERE = Path(__file__).resolve().parent
 LENGTH, WIDTH, LAYERS, HEADS, VOCABULARY = 64, 128, 4, 4, 100

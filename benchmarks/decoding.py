@@ -22,12 +22,12 @@ import transformers
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from causal_lab.cache import cache_nbytes
-from causal_lab.generation import decode_one_token, generate, prefill
-from causal_lab.models import GPT
-from causal_lab.plots import new_figure
-from causal_lab.runtime import default_device, reproducibility_report
-from causal_lab.speed import speed_up
+from causal_lab.course.runtime import default_device, reproducibility_report
+from causal_lab.models.cache import cache_nbytes
+from causal_lab.models.generation import decode_one_token, generate, prefill
+from causal_lab.models.speed import speed_up
+from causal_lab.models.transformer import GPT
+from causal_lab.plots.figures import new_figure
 
 HERE = Path(__file__).resolve().parent
 PROMPT, NEW = 16, 32

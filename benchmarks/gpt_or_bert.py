@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from causal_lab.measuring import (
+from causal_lab.course.measuring import (
     as_text,
     bits_per_token,
     bits_when_writing,
@@ -23,10 +23,10 @@ from causal_lab.measuring import (
     share_of_known_words,
     write,
 )
-from causal_lab.models import BERT, GPT, Block
-from causal_lab.runtime import reproducibility_report
-from causal_lab.text import Vocabulary, load_text, split_characters
-from causal_lab.training import hide_some, random_windows, train
+from causal_lab.course.runtime import reproducibility_report
+from causal_lab.course.text import Vocabulary, load_text, split_characters
+from causal_lab.course.training import hide_some, random_windows, train
+from causal_lab.models.transformer import BERT, GPT, Block
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "gpt_or_bert.json"

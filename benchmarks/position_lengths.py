@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-from causal_lab.masks import generate_sliding_window_mask
-from causal_lab.models import GPT, POSITIONS
-from causal_lab.text import Vocabulary, load_text, split_characters
-from causal_lab.training import random_windows, train
+from causal_lab.course.text import Vocabulary, load_text, split_characters
+from causal_lab.course.training import random_windows, train
+from causal_lab.masks.rules import generate_sliding_window_mask
+from causal_lab.models.transformer import GPT, POSITIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "position_lengths.json"

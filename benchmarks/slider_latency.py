@@ -32,12 +32,12 @@ from IPython import get_ipython
 from jupyter_client import KernelManager
 from matplotlib.figure import Figure
 
-from causal_lab.canvas import Canvas, Cells, HeatPanel, encode_png
-from causal_lab.masks import generate_causal_mask
-from causal_lab.softmax import masked_softmax
-from causal_lab.style import WEIGHT_MAP, WEIGHT_TICKS, tick_positions, weight_scale
-from causal_lab.widgets import AttentionExplorer, Explorer, MaskExplorer
-from causal_lab.widgets.explorer import fixed_scores, slider
+from causal_lab.attention.softmax import masked_softmax
+from causal_lab.explorers import AttentionExplorer, Explorer, MaskExplorer
+from causal_lab.explorers.canvas import Canvas, Cells, HeatPanel, encode_png
+from causal_lab.explorers.explorer import fixed_scores, slider
+from causal_lab.masks.rules import generate_causal_mask
+from causal_lab.plots.style import WEIGHT_MAP, WEIGHT_TICKS, tick_positions, weight_scale
 
 HERE = Path(__file__).resolve().parent
 README = HERE / "README.md"

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 import causal_lab
-from causal_lab.cache import KVCache, SlidingKVCache
-from causal_lab.masks import (
+from causal_lab.attention.positions import alibi_slopes
+from causal_lab.course.phrases import generate_phrases, phrase_batches, phrase_vocabulary
+from causal_lab.masks.rules import (
     generate_causal_logit_mask,
     generate_causal_mask,
     generate_document_mask,
@@ -23,55 +24,56 @@ from causal_lab.masks import (
     generate_retrieval_mask,
     generate_sliding_window_mask,
 )
-from causal_lab.models import GPT
-from causal_lab.patterns import (
+from causal_lab.masks.soft import soft_causal_bias
+from causal_lab.masks.sparse import (
     generate_block_sparse_mask,
     generate_dilated_mask,
     generate_quadrant_mask,
     generate_raster_mask,
     generate_row_column_mask,
 )
-from causal_lab.phrases import generate_phrases, phrase_batches, phrase_vocabulary
-from causal_lab.positions import alibi_slopes
-from causal_lab.soft_masks import soft_causal_bias
+from causal_lab.models.cache import KVCache, SlidingKVCache
+from causal_lab.models.transformer import GPT
 
 ROOT = Path(__file__).parents[1]
 
 # What takes only numbers makes its result on the default device; torch.set_default_device moves it.
 SIZES = {"num_layers": 1, "batch": 2, "num_heads": 1, "head_dim": 2}
 FROM_NUMBERS = {
-    "cache.KVCache": lambda **on: KVCache(**SIZES, capacity=3, **on),
-    "cache.SlidingKVCache": lambda **on: SlidingKVCache(**SIZES, window=3, **on),
-    "masks.generate_causal_mask": lambda **on: generate_causal_mask(3, **on),
-    "masks.generate_causal_logit_mask": lambda **on: generate_causal_logit_mask(3, **on),
-    "masks.generate_document_mask": lambda **on: generate_document_mask([0, 1], **on),
-    "masks.generate_incremental_mask": lambda **on: generate_incremental_mask(2, 3, **on),
-    "masks.generate_prefix_mask": lambda **on: generate_prefix_mask(5, 2, **on),
-    "masks.generate_retrieval_mask": lambda **on: generate_retrieval_mask([0, 1], **on),
-    "masks.generate_sliding_window_mask": lambda **on: generate_sliding_window_mask(5, 2, **on),
-    "patterns.generate_block_sparse_mask": lambda **on: generate_block_sparse_mask(5, 2, **on),
-    "patterns.generate_dilated_mask": lambda **on: generate_dilated_mask(5, 2, window=2, **on),
-    "patterns.generate_quadrant_mask": lambda **on: generate_quadrant_mask(2, 3, **on),
-    "patterns.generate_raster_mask": lambda **on: generate_raster_mask(2, 3, **on),
-    "patterns.generate_row_column_mask": lambda **on: generate_row_column_mask(2, 3, **on),
-    "positions.alibi_slopes": lambda **on: alibi_slopes(3, **on),
-    "soft_masks.soft_causal_bias": lambda **on: soft_causal_bias(3, 2.0, **on),
+    "models.cache.KVCache": lambda **on: KVCache(**SIZES, capacity=3, **on),
+    "models.cache.SlidingKVCache": lambda **on: SlidingKVCache(**SIZES, window=3, **on),
+    "masks.rules.generate_causal_mask": lambda **on: generate_causal_mask(3, **on),
+    "masks.rules.generate_causal_logit_mask": lambda **on: generate_causal_logit_mask(3, **on),
+    "masks.rules.generate_document_mask": lambda **on: generate_document_mask([0, 1], **on),
+    "masks.rules.generate_incremental_mask": lambda **on: generate_incremental_mask(2, 3, **on),
+    "masks.rules.generate_prefix_mask": lambda **on: generate_prefix_mask(5, 2, **on),
+    "masks.rules.generate_retrieval_mask": lambda **on: generate_retrieval_mask([0, 1], **on),
+    "masks.rules.generate_sliding_window_mask": lambda **on: generate_sliding_window_mask(
+        5, 2, **on
+    ),
+    "masks.sparse.generate_block_sparse_mask": lambda **on: generate_block_sparse_mask(5, 2, **on),
+    "masks.sparse.generate_dilated_mask": lambda **on: generate_dilated_mask(5, 2, window=2, **on),
+    "masks.sparse.generate_quadrant_mask": lambda **on: generate_quadrant_mask(2, 3, **on),
+    "masks.sparse.generate_raster_mask": lambda **on: generate_raster_mask(2, 3, **on),
+    "masks.sparse.generate_row_column_mask": lambda **on: generate_row_column_mask(2, 3, **on),
+    "attention.positions.alibi_slopes": lambda **on: alibi_slopes(3, **on),
+    "masks.soft.soft_causal_bias": lambda **on: soft_causal_bias(3, 2.0, **on),
 }
 # What takes a tensor makes its result where that is, whatever the default.
 FROM_TENSORS = {
-    "masks.generate_document_mask": generate_document_mask,
-    "masks.generate_padding_mask": generate_padding_mask,
-    "masks.generate_retrieval_mask": generate_retrieval_mask,
-    "soft_masks.soft_causal_bias": lambda depth, **on: soft_causal_bias(3, depth[0].float(), **on),
+    "masks.rules.generate_document_mask": generate_document_mask,
+    "masks.rules.generate_padding_mask": generate_padding_mask,
+    "masks.rules.generate_retrieval_mask": generate_retrieval_mask,
+    "masks.soft.soft_causal_bias": lambda depth, **on: soft_causal_bias(3, depth[0].float(), **on),
 }
 ELSEWHERE = {
-    "models.Transformer.blocked": "follows the model, tested below",
-    "phrases.phrase_batches": "starts from texts, tested below",
-    "runtime.ReproducibilityReport": "takes a device's name",
-    "runtime.reproducibility_report": "reports on a device, tested in test_runtime.py",
+    "models.transformer.Transformer.blocked": "follows the model, tested below",
+    "course.phrases.phrase_batches": "starts from texts, tested below",
+    "course.runtime.ReproducibilityReport": "takes a device's name",
+    "course.runtime.reproducibility_report": "reports on a device, tested in test_runtime.py",
 }
 # They look at the numbers they get, and "meta" holds none.
-READS_NUMBERS = {"masks.generate_padding_mask", "soft_masks.soft_causal_bias"}
+READS_NUMBERS = {"masks.rules.generate_padding_mask", "masks.soft.soft_causal_bias"}
 
 
 def takes_a_device():
@@ -150,7 +152,7 @@ def test_phrases_go_where_they_are_sent():
 
 # Where the word may stand, and why.
 MAY_NAME_CUDA = {
-    "causal_lab/runtime.py": "chooses the device, and names it in the report",
+    "causal_lab/course/runtime.py": "chooses the device, and names it in the report",
     "causal_lab/causality/state.py": "puts back the generators of every GPU in use",
     "benchmarks/decoding.py": "waits for a GPU before it reads the clock",
 }

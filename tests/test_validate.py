@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from causal_lab.runtime import reproducibility_report
+from causal_lab.course.runtime import reproducibility_report
 
 ROOT = Path(__file__).parents[1]
 TOOL = ROOT / "tools" / "validate.py"

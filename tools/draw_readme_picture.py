@@ -6,11 +6,11 @@ Usage: python tools/draw_readme_picture.py [FILE]
 import sys
 from pathlib import Path
 
-from causal_lab.attention import attention_weights
-from causal_lab.masks import generate_causal_mask
-from causal_lab.plots import new_figure, plot_weights
-from causal_lab.text import learn_word_vectors, split_words
-from causal_lab.widgets.attention import word_inputs
+from causal_lab.attention.formula import attention_weights
+from causal_lab.course.text import learn_word_vectors, split_words
+from causal_lab.explorers.attention import word_inputs
+from causal_lab.masks.rules import generate_causal_mask
+from causal_lab.plots.figures import new_figure, plot_weights
 
 FILE = Path(__file__).parents[1] / "docs" / "images" / "causal_attention.png"
 

@@ -32,8 +32,8 @@ from nbval.plugin import find_comment_markers, find_metadata_tags
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from causal_lab.masks import generate_causal_mask, to_allowed
-from causal_lab.runtime import default_device, reproducibility_report
+from causal_lab.course.runtime import default_device, reproducibility_report
+from causal_lab.masks.rules import generate_causal_mask, to_allowed
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"

@@ -10,7 +10,7 @@ from causal_lab.causality.examination import Examination, UndecidedError
 from causal_lab.causality.report import CausalityReport
 from causal_lab.causality.runner import Runner
 from causal_lab.causality.verdict import judge, undecided
-from causal_lab.checks import check_size, check_tensor, describe
+from causal_lab.validation import check_size, check_tensor, describe
 
 
 def check_causality(

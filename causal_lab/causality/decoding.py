@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from causal_lab.causality.runner import CannotRunError, Runner, _choose, _take
 from causal_lab.causality.trials import Border, Trial, component_scale, differs, movement
-from causal_lab.checks import check_size, check_tensor, describe
+from causal_lab.validation import check_size, check_tensor, describe
 
 _LIMIT = 1e-4  # of the outputs' size in 32 bits, where no finer computation is possible
 _MOST_LIMIT = 0.1  # in half precision, whose eps is so large that everything would be rounding
@@ -275,7 +275,7 @@ def check_padding(
     Returns:
         Truthy if the same. ``same`` is None, with the reason, where it cannot be decided.
 
-    >>> from causal_lab.models import GPT
+    >>> from causal_lab.models.transformer import GPT
     >>> model = GPT(10, 8, d_model=8, num_heads=2).eval()
     >>> check_padding(model, torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]), pad_id=0).assert_same()
     <PaddingReport same=True>

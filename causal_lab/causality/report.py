@@ -1,12 +1,13 @@
 """What was found, for a learner, a test and a picture."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from causal_lab.plots import plot_dependencies
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -131,17 +132,19 @@ class CausalityReport:
             raise AssertionError(str(self))
         return self
 
-    def plot(self, *, tokens=None, title: str | None = None, ax=None) -> Figure:
+    def plot(self, *, tokens=None, title: str | None = None, ax=None) -> "Figure":
         """Draw which output depends on which input, the future in a colour of its own.
 
         Args:
-            tokens, title, ax: as for :func:`causal_lab.plots.plot_dependencies`.
+            tokens, title, ax: as for :func:`causal_lab.plots.figures.plot_dependencies`.
 
         >>> from causal_lab.causality import check_causality
         >>> check_causality(torch.nn.Identity(), torch.randn(1, 3, 2)).plot()
         <Figure size 600x400 with 1 Axes>
         """
         depends = torch.nan_to_num(self.dependencies) > 0
+        from causal_lab.plots.figures import plot_dependencies  # needs matplotlib
+
         return plot_dependencies(
             depends, tokens=tokens, title=title, ax=ax, lookahead=self.lookahead
         )

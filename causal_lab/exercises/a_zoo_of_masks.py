@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from causal_lab.exercises.frame import Exercise, Misconception, checker
-from causal_lab.masks import (
+from causal_lab.masks.reach import receptive_field
+from causal_lab.masks.rules import (
     generate_causal_mask,
     generate_document_mask,
     generate_retrieval_mask,
 )
-from causal_lab.reach import receptive_field
 
 TRUE_MEANS_BLOCKED = "Yours is True where attention is *allowed*. Here True means blocked."
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from causal_lab.attention import attention, merge_heads
+from causal_lab.attention.formula import attention, merge_heads
 from causal_lab.exercises.frame import Exercise, Misconception, checker
-from causal_lab.masks import generate_incremental_mask
+from causal_lab.masks.rules import generate_incremental_mask
 
 
 def _blocked(q: Tensor, k: Tensor) -> Tensor:

@@ -5,8 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from causal_lab.exercises.frame import Exercise, Misconception, checker
-from causal_lab.spectral import (
+from causal_lab.attention.spectral import (
     distance_from_collapse,
     previous_token_attention,
     sink_attention,
@@ -14,7 +13,8 @@ from causal_lab.spectral import (
     uniform_causal_attention,
     with_residual,
 )
-from causal_lab.spectral import is_projection as is_idempotent
+from causal_lab.attention.spectral import is_projection as is_idempotent
+from causal_lab.exercises.frame import Exercise, Misconception, checker
 
 _MIXED = torch.tensor(
     [

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from causal_lab.exercises.frame import Exercise, Misconception, checker
-from causal_lab.soft_masks import soft_leak, span_gate
+from causal_lab.masks.soft import soft_leak, span_gate
 
 
 def _lowered(scores: Tensor, t: int, by: float) -> Tensor:

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from causal_lab.attention.softmax import masked_softmax
 from causal_lab.exercises.frame import Exercise, Misconception, checker
-from causal_lab.masks import generate_causal_logit_mask, generate_incremental_mask
-from causal_lab.softmax import masked_softmax
+from causal_lab.masks.rules import generate_causal_logit_mask, generate_incremental_mask
 
 _INFINITY = float("inf")
 

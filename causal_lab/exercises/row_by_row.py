@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from causal_lab.attention.softmax import entropy
 from causal_lab.exercises.frame import Exercise, Misconception, checker
-from causal_lab.softmax import entropy
 
 
 def _naive(scores: Tensor, dim: int = -1) -> Tensor:

@@ -3,7 +3,7 @@
 import gc
 import hashlib
 
-from causal_lab.widgets import Explorer
+from causal_lab.explorers import Explorer
 
 
 def explorers_in_memory():

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 from move_explorers import explorers_in_memory, hidden, move_all, move_there_and_back, other_places
 
-from causal_lab.widgets import AttentionExplorer, ComposerExplorer, FillExplorer, MaskExplorer
+from causal_lab.explorers import AttentionExplorer, ComposerExplorer, FillExplorer, MaskExplorer
 
 # ipywidgets 7, which Colab has, asks ipykernel for its old Comm; a new ipykernel minds.
 pytestmark = pytest.mark.filterwarnings("ignore:The `ipykernel.comm.Comm` class:DeprecationWarning")

@@ -1,0 +1,41 @@
+"""How do scores become weights? Softmax, the formula, positions, and the linear algebra of time."""
+
+from causal_lab.attention.formula import (
+    CausalAttention,
+    MultiHeadAttention,
+    algorithm_5_causal_attention,
+    attention,
+    attention_weights,
+    fused_attention,
+    split_heads,
+)
+from causal_lab.attention.positions import (
+    alibi_bias,
+    alibi_slopes,
+    rotate,
+    rotation,
+    sinusoidal_positions,
+    to_half,
+)
+from causal_lab.attention.softmax import (
+    entropy,
+    masked_softmax,
+    naive_softmax,
+    online_softmax,
+    running_max_and_sum,
+    stable_softmax,
+)
+from causal_lab.attention.spectral import (
+    cumulative_products,
+    distance_from_collapse,
+    is_causal_attention,
+    is_projection,
+    leaking_cuts,
+    previous_token_attention,
+    random_causal_attention,
+    second_eigenvalue,
+    sink_attention,
+    undo_attention,
+    uniform_causal_attention,
+    with_residual,
+)
