@@ -768,7 +768,7 @@ def test_nothing_is_changed_in_place():
 
 
 def test_the_theory_names_tests_functions_and_headings_that_exist():
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     page = (root / "docs" / "theory" / "07-linear-algebra.md").read_text(encoding="utf-8")
     path = root / "notebooks" / "07_linear_algebra_of_time.ipynb"
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]

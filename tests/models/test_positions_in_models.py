@@ -12,7 +12,7 @@ from causal_lab.attention.formula import MultiHeadAttention, attention
 from causal_lab.masks.rules import generate_causal_mask
 from causal_lab.models.transformer import BERT, GPT
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROPERTY = settings(max_examples=20, deadline=None, derandomize=True)
 
 
