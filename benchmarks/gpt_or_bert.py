@@ -26,7 +26,8 @@ from causal_lab.course.measuring import (
 from causal_lab.course.runtime import reproducibility_report
 from causal_lab.course.text import Vocabulary, load_text, split_characters
 from causal_lab.course.training import hide_some, random_windows, train
-from causal_lab.models.transformer import BERT, GPT, Block
+from causal_lab.models.layers import Block
+from causal_lab.models.transformer import BERT, GPT
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "gpt_or_bert.json"

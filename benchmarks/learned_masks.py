@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from causal_lab.attention.formula import MultiHeadAttention
 from causal_lab.causality import check_causality
 from causal_lab.course.runtime import reproducibility_report
 from causal_lab.course.training import train
 from causal_lab.masks.learned import AdaptiveSpan, DistanceDecay, LearnedMask, RelativeBias
 from causal_lab.masks.rules import generate_sliding_window_mask, to_additive
+from causal_lab.models.layers import MultiHeadAttention
 from causal_lab.models.transformer import GPT
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -169,3 +169,27 @@ def describe(value: object) -> str:
     ('a torch.float32 tensor', 'list')
     """
     return f"a {value.dtype} tensor" if isinstance(value, Tensor) else type(value).__name__
+
+
+def check_heads(d_model: int, num_heads: int, dropout: float = 0.0) -> None:
+    """Check that the heads share the vector evenly."""
+    if check_size("d_model", d_model) % check_size("num_heads", num_heads):
+        raise ValueError(
+            f"d_model={d_model} is no multiple of num_heads={num_heads}; every head needs the "
+            "same whole number of dimensions"
+        )
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be at least 0 and below 1, got {dropout!r}")
+
+
+def check_tokens(name: str, tokens: Tensor, weight: Tensor) -> None:
+    """Check that tokens fit a layer, one of whose square weights is given."""
+    d_model = weight.shape[-1]
+    if check_floating(name, tokens).ndim != 3 or tokens.shape[-1] != d_model or 0 in tokens.shape:
+        raise ValueError(
+            f"{name} must have shape (batch, length, {d_model}) with no empty axis, got "
+            f"{tuple(tokens.shape)}"
+        )
+    check_same_device(name, tokens, "the layer", weight)
+    if not torch.is_autocast_enabled(tokens.device.type):  # which converts by itself
+        check_same_dtype(name, tokens, "the layer", weight)

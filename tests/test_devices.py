@@ -32,7 +32,8 @@ from causal_lab.masks.sparse import (
     generate_raster_mask,
     generate_row_column_mask,
 )
-from causal_lab.models.cache import KVCache, SlidingKVCache
+from causal_lab.models.cache import KVCache
+from causal_lab.models.sliding_cache import SlidingKVCache
 from causal_lab.models.transformer import GPT
 
 ROOT = Path(__file__).parents[1]

@@ -1,14 +1,12 @@
 """How do scores become weights? Softmax, the formula, positions, and the linear algebra of time."""
 
 from causal_lab.attention.formula import (
-    CausalAttention,
-    MultiHeadAttention,
     algorithm_5_causal_attention,
     attention,
     attention_weights,
     fused_attention,
-    split_heads,
 )
+from causal_lab.attention.heads import CausalAttention, split_heads
 from causal_lab.attention.positions import (
     alibi_bias,
     alibi_slopes,

@@ -87,9 +87,22 @@ def masked_softmax(
     [[1.0, 0.0], [0.0, 0.0]]
     """
     _check_arguments(scores, dim, temperature)
+    if blocked is not None:
+        check_blocked(blocked, scores)
+    return share_weight(scores, blocked, dim, temperature)
+
+
+def share_weight(
+    scores: Tensor, blocked: Tensor | None, dim: int = -1, temperature: float = 1.0
+) -> Tensor:
+    """Compute :func:`masked_softmax`, unchecked: what layers call; the shape of the scores stays.
+
+    >>> share_weight(torch.zeros(2), None).tolist()
+    [0.5, 0.5]
+    """
     heated = _widened(scores) / temperature
     if blocked is not None:
-        heated = heated.masked_fill(check_blocked(blocked, scores), float("-inf"))
+        heated = heated.masked_fill(blocked, float("-inf"))
     # A finite floor keeps −∞ − (−∞) = NaN out of rows that see nothing.
     largest = heated.detach().amax(dim, keepdim=True).clamp(min=torch.finfo(heated.dtype).min)
     exponentials = torch.exp(heated - largest)

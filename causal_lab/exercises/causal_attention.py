@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from causal_lab.attention.formula import attention, merge_heads
+from causal_lab.attention.formula import attention
+from causal_lab.attention.heads import merge_heads
 from causal_lab.exercises.frame import Exercise, Misconception, checker
 from causal_lab.masks.rules import generate_incremental_mask
 

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from causal_lab.validation import check_boolean, check_size, describe
 
+Device = torch.device | str | None
+
 
 def algorithm_4_causal_mask(T: int) -> Tensor:
     """Build the causal logit mask entry by entry, as the paper writes it (Algorithm 4, B.2).
@@ -36,6 +38,19 @@ def algorithm_4_causal_mask(T: int) -> Tensor:
     return M
 
 
+def block_future(past_len: int, current_len: int, *, device: Device = None) -> Tensor:
+    """Block every key that comes after its query, unchecked: what models and caches call.
+
+    Returns:
+        bool, (query, key) = (current_len, past_len + current_len), True where the key comes later.
+
+    >>> block_future(1, 2).int().tolist()
+    [[0, 0, 1], [0, 0, 0]]
+    """
+    shape = (current_len, past_len + current_len)
+    return torch.ones(shape, dtype=torch.bool, device=device).triu(past_len + 1)
+
+
 def generate_causal_mask(T: int, *, device: torch.device | str | None = None) -> Tensor:
     """Block every key that comes after its query (B.4, §4.1).
 
@@ -48,8 +63,7 @@ def generate_causal_mask(T: int, *, device: torch.device | str | None = None) ->
     >>> generate_causal_mask(4).int().tolist()
     [[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
     """
-    T = check_size("T", T)
-    return torch.ones(T, T, dtype=torch.bool, device=device).triu(diagonal=1)
+    return block_future(0, check_size("T", T), device=device)
 
 
 def generate_causal_logit_mask(
@@ -93,8 +107,7 @@ def generate_incremental_mask(
     """
     past_len = check_size("past_len", past_len, minimum=0)
     current_len = check_size("current_len", current_len)
-    everywhere = torch.ones(current_len, past_len + current_len, dtype=torch.bool, device=device)
-    return everywhere.triu(diagonal=1 + past_len)
+    return block_future(past_len, current_len, device=device)
 
 
 def generate_sliding_window_mask(

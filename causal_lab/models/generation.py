@@ -10,51 +10,64 @@ import torch
 from torch import Tensor
 
 from causal_lab.models.cache import KVCache
+from causal_lab.models.inputs import check_inputs, check_token
 from causal_lab.models.transformer import Transformer
-from causal_lab.validation import check_boolean, check_floating, check_size, check_tensor, describe
+from causal_lab.validation import (
+    check_boolean,
+    check_floating,
+    check_size,
+    check_tensor,
+    describe,
+)
 
 
 @torch.no_grad()
 def prefill(
-    model: Transformer, ids: Tensor, cache: KVCache, padding: Tensor | None = None
-) -> Tensor:
-    """Read the prompt in one pass, and score what may come after it (§7.3, B.7).
+    model: Transformer, ids: Tensor, cache: KVCache, padding: Tensor | None = None, **options
+) -> Tensor | tuple[Tensor, list[Tensor]]:
+    """Read the prompt in one pass, and score what may come after it (the paper, §7.3 and B.7).
 
     Args:
         model: causal, in eval mode.
-        ids: integer, shape (batch, length), the prompts.
+        ids: the prompts, (batch, length).
         cache: from ``model.new_cache``; takes the prompts.
-        padding: bool, shape (batch, length), True on padding, which must stand on the left: the
-            last token of each prompt is real.
+        padding: bool, (batch, length), True on padding, which must stand on the left: the last
+            token of each prompt is real.
+        **options: ``memory`` and ``need_weights``, as for ``model.hidden_states``.
 
     Returns:
-        shape (batch, vocabulary), logits of the next token.
+        Logits of the next token, (batch, vocabulary); and the weights, if they are asked for.
 
-    >>> from causal_lab.models.transformer import GPT
+    >>> from causal_lab.models import GPT
     >>> model = GPT(10, 8, d_model=8, num_heads=2).eval()
     >>> cache = model.new_cache(batch=1)
     >>> prefill(model, torch.tensor([[1, 2, 3]]), cache).shape, cache.length
     (torch.Size([1, 10]), 3)
     """
     _check_prompt(ids, padding)
-    return model.head(model.hidden_states(ids, padding, cache=cache)[:, -1:])[:, 0]
+    hidden = model.hidden_states(ids, padding, cache=cache, **options)
+    if isinstance(hidden, Tensor):
+        return model.head(hidden[:, -1:])[:, 0]
+    hidden, weights = hidden
+    return model.head(hidden[:, -1:])[:, 0], weights
 
 
-@torch.no_grad()
-def decode_one_token(model: Transformer, token: Tensor, cache: KVCache) -> Tensor:
+def decode_one_token(
+    model: Transformer, token: Tensor, cache: KVCache, **options
+) -> Tensor | tuple[Tensor, list[Tensor]]:
     """Read one more token, and score what may come after it.
 
     No mask is needed: the newest token may look at everything that there is.
 
     Args:
-        model: causal, in eval mode.
-        token: integer, shape (batch,), the newest token of each text.
+        token: the newest token of each text, (batch,).
         cache: holds everything before it.
+        **options: as for :func:`prefill`.
 
     Returns:
-        shape (batch, vocabulary), logits of the next token.
+        As :func:`prefill` does.
 
-    >>> from causal_lab.models.transformer import GPT
+    >>> from causal_lab.models import GPT
     >>> model = GPT(10, 8, d_model=8, num_heads=2).eval()
     >>> cache = model.new_cache(batch=1)
     >>> decode_one_token(model, torch.tensor([1]), cache).shape, cache.length
@@ -65,7 +78,7 @@ def decode_one_token(model: Transformer, token: Tensor, cache: KVCache) -> Tenso
             f"token must be one per text, shape (batch,), got {tuple(token.shape)}; a chunk of "
             "several goes through model(ids, cache=cache)"
         )
-    return model(token[:, None], cache=cache)[:, 0]
+    return prefill(model, token[:, None], cache, **options)
 
 
 def sample(
@@ -82,17 +95,15 @@ def sample(
     "The curious case of neural text degeneration", 2020, for top-p.
 
     Args:
-        logits: shape (batch, vocabulary), scores.
-        temperature: above 0; below 1 prefers what is likely. Without it, the likeliest token is
-            taken (greedy).
+        logits: (batch, vocabulary).
+        temperature: below 1 prefers what is likely; without it, the likeliest is taken (greedy).
         top_k: choose among the k likeliest only.
-        top_p: choose among the likeliest that together have this probability, above 0 and up to 1;
-            at least one. Counted after ``top_k``.
-        generator: on the CPU, where the numbers are drawn whatever the device of the logits;
-            PyTorch's own if not given.
+        top_p: choose among the likeliest that together have this probability; at least one.
+            Counted after ``top_k``.
+        generator: on the CPU, where the numbers are drawn whatever the device of the logits.
 
     Returns:
-        int64, shape (batch,), on the device of the logits.
+        int64, (batch,), on the device of the logits.
 
     >>> logits = torch.tensor([[1.0, 3.0, 2.0]])
     >>> sample(logits).tolist()
@@ -135,29 +146,28 @@ def stream(
     pad_id: int = 0,
     padding: Tensor | None = None,
     cache: KVCache | None = None,
-    on_weights: Callable[[list[Tensor]], object] | None = None,
+    **options,
 ) -> Iterator[Tensor]:
     """Write on, and give each token as soon as it is there.
 
+    What does not fit is refused at the call, not later.
+
     Args:
         model: causal, in eval mode.
-        prompts: integer, shape (batch, length); or sequence of rows of ids, how the texts begin.
-            Rows of different lengths are padded on the left.
+        prompts: (batch, length), or rows of ids; rows of different lengths are padded on the left.
         max_new_tokens: at most so many per text.
-        temperature, top_k, top_p, generator: as for :func:`sample`; greedy if no temperature is
-            given.
+        temperature, top_k, top_p, generator: as for :func:`sample`; greedy without a temperature.
         stop_tokens: a text that has one of them is finished.
         pad_id: what a finished text gets, and what short prompts are padded with.
-        padding: bool, shape (batch, length), True on padding on the left of ``prompts``, if they
-            are a tensor.
+        padding: bool, (batch, length), True on the left of ``prompts``, if they are a tensor.
         cache: an empty one, a sliding one for example; one that is just large enough if not given.
-        on_weights: called after every pass with the attention weights of each block, shape
-            (batch, head, query, key).
+        **options: as for :func:`prefill`.
 
     Yields:
-        int64, shape (batch,), the next token of each text. It ends when all are finished.
+        int64, (batch,), the next token of each text, until all are finished; with
+        ``need_weights=True`` a pair of it and the weights of the pass that scored it.
 
-    >>> from causal_lab.models.transformer import GPT
+    >>> from causal_lab.models import GPT
     >>> model = GPT(10, 8, d_model=8, num_heads=2).eval()
     >>> len(list(stream(model, [[1, 2], [3]], max_new_tokens=4)))
     4
@@ -166,36 +176,32 @@ def stream(
     _check_prompt(ids, padding)
     _check_choice(temperature, top_k, top_p, generator)
     _check_ids_exist(model, {"pad_id": [pad_id], "stop_tokens": stop_tokens})
-    model._check_ids(ids, padding)
+    check_inputs(model, ids, padding, None, None, None, None, None)
     _check_fits(model, ids, check_size("max_new_tokens", max_new_tokens))
-    if on_weights is not None and not callable(on_weights):
-        raise ValueError(f"on_weights must be a function of a list, got {describe(on_weights)}")
     # The last token is written and never read.
     to_read = ids.shape[1] + max_new_tokens - 1
     if cache is None:
         cache = model.new_cache(len(ids), to_read)
-    model._check_cache(cache, ids, None)
+    check_inputs(model, ids, padding, None, None, cache, None, None)
     if cache.length:
         raise ValueError(f"cache must be empty, it holds {cache.length} tokens; reset() it first")
-    cache._check_room(to_read)
-
-    def choose(logits: Tensor) -> Tensor:
-        return sample(
-            logits, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator
-        )
+    cache.check_room(to_read)
+    choice = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "generator": generator}
 
     def write() -> Iterator[Tensor]:
-        chunk, hidden = ids, padding
         finished = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
         stops = torch.tensor(sorted(stop_tokens), dtype=torch.int64, device=ids.device)
-        for _ in range(max_new_tokens):
-            token = choose(_read(model, chunk, cache, hidden, on_weights))
-            token = token.masked_fill(finished, pad_id)
+        for number in range(max_new_tokens):
+            if number == 0:
+                scored = prefill(model, ids, cache, padding, **options)
+            else:
+                scored = decode_one_token(model, token, cache, **options)  # noqa: F821
+            logits, *weights = scored if isinstance(scored, tuple) else (scored,)
+            token = sample(logits, **choice).masked_fill(finished, pad_id)
             finished = finished | torch.isin(token, stops)
-            yield token.clone()
+            yield (token.clone(), *weights) if weights else token.clone()
             if len(stops) and bool(finished.all()):
                 return
-            chunk, hidden = token[:, None], None
 
     return write()
 
@@ -212,17 +218,19 @@ def generate(
     """Write on, and give the whole texts when they are finished.
 
     Args:
-        model, prompts, max_new_tokens, pad_id, padding, **options: as for :func:`stream`.
+        **options: as for :func:`stream`, and so are the others.
 
     Returns:
-        int64, shape (batch, length + new), prompts, padded on the left if they are of different
-        lengths, and what was written.
+        int64, (batch, length + new): prompts, padded on the left if they are of different lengths,
+        and what was written.
 
-    >>> from causal_lab.models.transformer import GPT
+    >>> from causal_lab.models import GPT
     >>> model = GPT(10, 8, d_model=8, num_heads=2).eval()
     >>> generate(model, torch.tensor([[1, 2, 3]]), max_new_tokens=4).shape
     torch.Size([1, 7])
     """
+    if options.get("need_weights"):
+        raise ValueError("generate gives texts; stream(…, need_weights=True) gives the weights too")
     device = model.token_embedding.weight.device
     ids, padding = _as_batch(prompts, padding, pad_id, device)
     tokens = stream(model, ids, max_new_tokens, pad_id=pad_id, padding=padding, **options)
@@ -233,12 +241,11 @@ def pad_left(rows: Sequence, pad_id: int = 0) -> tuple[Tensor, Tensor]:
     """Put rows of different lengths into one batch, their ends below each other.
 
     Args:
-        rows: sequence of sequences of int, or of Tensors, token ids, at least one per row.
+        rows: token ids, at least one per row.
         pad_id: what stands before the shorter ones.
 
     Returns:
-        ids: int64, shape (batch, length).
-        padding: bool, shape (batch, length), True where there is no token.
+        ids, int64, (batch, length); padding, bool, alike, True where there is no token.
 
     >>> ids, padding = pad_left([[5, 6, 7], [8]])
     >>> ids.tolist(), padding.int().tolist()
@@ -269,7 +276,7 @@ def cached_step(model: Transformer, **options) -> Callable:
         ``step(chunk, cache) -> (logits, cache)``; a cache is made when None comes.
 
     >>> from causal_lab.causality import check_cache
-    >>> from causal_lab.models.transformer import GPT
+    >>> from causal_lab.models import GPT
     >>> model = GPT(10, 8, d_model=8, num_heads=2).eval()
     >>> ids = torch.randint(10, (2, 7))
     >>> check_cache(cached_step(model), ids, model).assert_same()
@@ -282,22 +289,6 @@ def cached_step(model: Transformer, **options) -> Callable:
         return model(chunk, cache=cache), cache
 
     return step
-
-
-def _read(
-    model: Transformer,
-    ids: Tensor,
-    cache: KVCache,
-    padding: Tensor | None,
-    on_weights: Callable[[list[Tensor]], object] | None,
-) -> Tensor:
-    if on_weights is None:
-        return prefill(model, ids, cache, padding)
-    seen: list[Tensor] = []
-    with torch.no_grad():
-        hidden = model.hidden_states(ids, padding, cache=cache, weights=seen)
-        on_weights(seen)
-        return model.head(hidden[:, -1:])[:, 0]
 
 
 def _as_batch(
@@ -392,8 +383,7 @@ def _check_ids_exist(model: Transformer, named: dict[str, Collection[int]]) -> N
         if not isinstance(ids, Iterable):
             raise ValueError(f"{name} must be a collection of token ids such as [{ids!r}]")
         for token in ids:
-            if check_size(name, token, minimum=0) >= vocabulary:
-                raise ValueError(f"{name} must lie between 0 and {vocabulary - 1}, got {token}")
+            check_token(name, token, vocabulary)
 
 
 def _check_fits(model: Transformer, ids: Tensor, max_new_tokens: int) -> None:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from causal_lab.validation import check_tensor, describe
 
-_TOKENS, _POSITIONS = "token_embedding.", "position_embedding."
+_TOKENS, _POSITIONS = "token_embedding.", "position.table."
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
 _LAYER = r"(?:transformer\.)?h\.(\d+)\."
-GPT2 = {
+GPT2_NAMES = {
     r"(?:transformer\.)?wte\.": _TOKENS,
     r"lm_head\.": _TOKENS,  # tied: the head is the token table
     r"(?:transformer\.)?wpe\.": _POSITIONS,
@@ -29,7 +29,7 @@ GPT2 = {
     _LAYER + r"attn\.(masked_)?bias$": None,  # the causal mask, which old versions stored
 }
 _LAYER = r"(?:bert\.)?encoder\.layer\.(\d+)\."
-BERT = {
+BERT_NAMES = {
     r"(?:bert\.)?embeddings\.word_embeddings\.": _TOKENS,
     r"cls\.predictions\.decoder\.weight$": _TOKENS + "weight",  # tied, as is the bias below
     r"(?:bert\.)?embeddings\.position_embeddings\.": _POSITIONS,
@@ -58,7 +58,7 @@ def load_gpt2(model_class: type, state_dict: Mapping[str, Tensor], num_heads: in
     Traceback (most recent call last):
     ValueError: this is no GPT-2 that fits here: token_embedding.weight is missing...
     """
-    weights = translate(state_dict, GPT2)
+    weights = translate(state_dict, GPT2_NAMES)
     return _filled(model_class(**_sizes(weights, "GPT-2"), num_heads=num_heads), weights, "GPT-2")
 
 
@@ -72,7 +72,7 @@ def load_bert(model_class: type, state_dict: Mapping[str, Tensor], num_heads: in
     Traceback (most recent call last):
     ValueError: this is no BERT that fits here: token_embedding.weight is missing...
     """
-    weights = translate(state_dict, BERT)
+    weights = translate(state_dict, BERT_NAMES)
     model = model_class(
         **_sizes(weights, "BERT"),
         num_heads=num_heads,
@@ -90,9 +90,9 @@ def translate(state_dict: Mapping[str, Tensor], names: Mapping[str, str | None])
 
     Args:
         state_dict: weights by their names there.
-        names: :data:`GPT2` or :data:`BERT`; what stands beside None is left out.
+        names: ``GPT2_NAMES`` or ``BERT_NAMES``; what stands beside None is left out.
 
-    >>> weights = translate({"h.3.mlp.c_fc.weight": torch.zeros(2, 8)}, GPT2)
+    >>> weights = translate({"h.3.mlp.c_fc.weight": torch.zeros(2, 8)}, GPT2_NAMES)
     >>> {name: tuple(weight.shape) for name, weight in weights.items()}
     {'blocks.3.mlp.0.weight': (8, 2)}
     """

@@ -15,15 +15,12 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from causal_lab.attention.formula import (
-    CausalAttention,
-    MultiHeadAttention,
     algorithm_5_causal_attention,
     attention,
     attention_weights,
     fused_attention,
-    merge_heads,
-    split_heads,
 )
+from causal_lab.attention.heads import CausalAttention, merge_heads, split_heads
 from causal_lab.masks.rules import (
     algorithm_4_causal_mask,
     generate_causal_logit_mask,
@@ -32,6 +29,7 @@ from causal_lab.masks.rules import (
     generate_padding_mask,
 )
 from causal_lab.models.cache import KVCache
+from causal_lab.models.layers import MultiHeadAttention
 
 B, T, H, D = 2, 7, 3, 12  # batch, length, heads, d_model
 NEED_WEIGHTS = pytest.mark.parametrize("need_weights", [True, False], ids=["weights", "fused"])

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from causal_lab.attention.formula import MultiHeadAttention, attention
+from causal_lab.attention.formula import attention
 from causal_lab.attention.softmax import stable_softmax
 from causal_lab.causality import check_causality
 from causal_lab.course.training import train
 from causal_lab.masks.learned import AdaptiveSpan, DistanceDecay, LearnedMask, RelativeBias
+from causal_lab.models.layers import MultiHeadAttention
 from causal_lab.models.transformer import GPT
 
 quick = settings(max_examples=25, deadline=None, derandomize=True)

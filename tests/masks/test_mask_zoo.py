@@ -39,7 +39,8 @@ from causal_lab.masks.sparse import (
     generate_raster_mask,
     generate_row_column_mask,
 )
-from causal_lab.models.transformer import GPT, Block
+from causal_lab.models.layers import Block
+from causal_lab.models.transformer import GPT
 
 many = settings(max_examples=60, deadline=None, derandomize=True)
 few = settings(max_examples=12, deadline=None, derandomize=True)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from causal_lab.attention.formula import MultiHeadAttention, attention
+from causal_lab.attention.formula import attention
 from causal_lab.causality import check_causality
 from causal_lab.masks.rules import (
     from_additive,
@@ -17,6 +17,7 @@ from causal_lab.masks.rules import (
     generate_sliding_window_mask,
 )
 from causal_lab.masks.soft import gate_to_bias, soft_causal_bias, soft_leak, span_gate
+from causal_lab.models.layers import MultiHeadAttention
 
 INF = float("inf")
 EACH = settings(max_examples=40, deadline=None, derandomize=True)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from causal_lab.causality import check_cache
 from causal_lab.masks.rules import generate_sliding_window_mask
-from causal_lab.models.cache import KVCache, SlidingKVCache, cache_nbytes
+from causal_lab.models.cache import KVCache, cache_nbytes
 from causal_lab.models.generation import cached_step, decode_one_token, prefill
+from causal_lab.models.sliding_cache import SlidingKVCache
 from causal_lab.models.transformer import BERT, GPT
 
 B, T, H, D = 2, 11, 3, 12  # batch, length, heads, d_model

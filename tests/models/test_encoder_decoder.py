@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from causal_lab.attention.formula import MultiHeadAttention
 from causal_lab.causality import check_cache, check_causality
 from causal_lab.course.phrases import (
     decode_phrase,
@@ -34,6 +33,7 @@ from causal_lab.models.encoder_decoder import (
     EncoderDecoder,
     Memory,
 )
+from causal_lab.models.layers import MultiHeadAttention
 
 B, S, T, H, D = 2, 5, 7, 3, 12  # batch, source and target length, heads, d_model
 SOURCE_WORDS, TARGET_WORDS, MAX_LENGTH, LAYERS = 11, 13, 12, 2

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from causal_lab.masks.rules import generate_sliding_window_mask
-from causal_lab.models.cache import KVCache, SlidingKVCache
+from causal_lab.models.cache import KVCache
 from causal_lab.models.generation import (
     cached_step,
     decode_one_token,
@@ -25,6 +25,7 @@ from causal_lab.models.generation import (
     sample,
     stream,
 )
+from causal_lab.models.sliding_cache import SlidingKVCache
 from causal_lab.models.transformer import BERT, GPT
 
 transformers.logging.set_verbosity_error()

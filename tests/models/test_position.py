@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 
-from causal_lab.attention.formula import MultiHeadAttention, merge_heads, split_heads
+from causal_lab.attention.heads import merge_heads, split_heads
 from causal_lab.attention.positions import rotation
 from causal_lab.causality import check_cache, check_causality, check_padding
 from causal_lab.masks.rules import generate_sliding_window_mask
 from causal_lab.models.generation import cached_step, generate
+from causal_lab.models.layers import MultiHeadAttention
 from causal_lab.models.transformer import BERT, GPT, POSITIONS
 
 every_position = pytest.mark.parametrize("position", POSITIONS)

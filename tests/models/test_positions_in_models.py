@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from causal_lab.attention.formula import MultiHeadAttention, attention
+from causal_lab.attention.formula import attention
 from causal_lab.masks.rules import generate_causal_mask
+from causal_lab.models.layers import MultiHeadAttention
 from causal_lab.models.transformer import BERT, GPT
 
 ROOT = Path(__file__).parents[2]

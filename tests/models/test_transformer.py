@@ -19,8 +19,10 @@ from causal_lab.masks.rules import (
     generate_sliding_window_mask,
     to_additive,
 )
-from causal_lab.models.cache import KVCache, SlidingKVCache
-from causal_lab.models.transformer import BERT, GPT, Block, Transformer
+from causal_lab.models.cache import KVCache
+from causal_lab.models.layers import Block
+from causal_lab.models.sliding_cache import SlidingKVCache
+from causal_lab.models.transformer import BERT, GPT, Transformer
 
 B, T, H, D = 2, 7, 3, 12  # batch, length, heads, d_model
 VOCABULARY, MAX_LENGTH, LAYERS = 13, 12, 2
