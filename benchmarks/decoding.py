@@ -150,7 +150,7 @@ def _bytes_to_read(count: int) -> torch.Tensor:
 def count_weights(model: GPT) -> int:
     """Count the bytes of all weights that one step reads: of the position table only one row."""
     every = sum(p.nbytes for p in model.parameters())
-    return every - model.position_embedding.weight.nbytes
+    return every - model.position.table.weight.nbytes
 
 
 def _cache_read(model: GPT, batch: int) -> int:

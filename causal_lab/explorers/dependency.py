@@ -80,7 +80,7 @@ def dependency_state(
     texts = ids.repeat(T + 1, 1)
     positions = torch.arange(T, device=ids.device)
     texts[positions + 1, positions] = (ids + 1) % vocabulary
-    x = model.token_embedding(texts) + model.position_embedding(positions)
+    x = model.position.embed(model.token_embedding(texts), positions)
     blocked = chosen_mask(T, mask)
     for block in model.blocks[:layers]:
         x = block(x, blocked)

@@ -111,9 +111,8 @@ class GenerationExplorer(Explorer):
         self.symbol = _check_symbols(model, symbols)
         self._labels = [self.symbol(number) for number in self.prompt.tolist()]
         self._streams = 0  # which stream is recorded: the newest one only
-        seen: list[Tensor] = []
         with torch.no_grad():
-            model(self.prompt[None], weights=seen)
+            _, seen = model(self.prompt[None], need_weights=True)
         heads, length = seen[0].shape[1], len(self.prompt)
         room = length + self.steps - 1  # the last token is written and never read
         self.weights = np.zeros((len(seen), heads, room, room), dtype=np.float32)
@@ -152,16 +151,13 @@ class GenerationExplorer(Explorer):
         >>> for token in explorer.stream(temperature=1.0, top_k=5):
         ...     assert explorer.state.written == str(token)
         """
-        own = {"cache", "padding", "on_weights"} & set(options)
+        own = {"cache", "padding", "need_weights"} & set(options)
         if own:
             raise ValueError(
                 f"{', '.join(sorted(own))} cannot be given: the explorer watches one whole text in "
                 "a cache of its own; use causal_lab.models.generation.stream for anything else"
             )
-        seen: list[list[Tensor]] = []
-        tokens = stream(
-            self.model, self.prompt[None], self.steps, on_weights=seen.append, **options
-        )
+        steps = stream(self.model, self.prompt[None], self.steps, need_weights=True, **options)
         with self._lock:
             self._streams += 1
             number = self._streams
@@ -169,12 +165,10 @@ class GenerationExplorer(Explorer):
             self._show(0)
 
         def write() -> Iterator[int]:
-            for token in tokens:
+            for token, seen in steps:
                 with self._lock:
                     self._check_newest(number)
-                    (passed,) = seen
-                    seen.clear()
-                    self._record(passed, passed[0].shape[-1] - passed[0].shape[-2])
+                    self._record(seen, seen[0].shape[-1] - seen[0].shape[-2])
                     self._labels.append(self.symbol(int(token)))
                     self._show(self.written)
                 yield int(token)

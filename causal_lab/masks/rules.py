@@ -47,8 +47,7 @@ def block_future(past_len: int, current_len: int, *, device: Device = None) -> T
     >>> block_future(1, 2).int().tolist()
     [[0, 0, 1], [0, 0, 0]]
     """
-    shape = (current_len, past_len + current_len)
-    return torch.ones(shape, dtype=torch.bool, device=device).triu(past_len + 1)
+    return torch.full((current_len, past_len + current_len), True, device=device).triu(past_len + 1)
 
 
 def generate_causal_mask(T: int, *, device: torch.device | str | None = None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch  # noqa: F401 (the examples use it)
@@ -119,14 +120,13 @@ class MultiHeadAttention(nn.Module):
         # Heads go behind the sequence first: a plain reshape would mix positions.
         return self.output_projection(heads.transpose(1, 2).flatten(2)), weights
 
-    def read(self, context: Tensor) -> tuple[Tensor, Tensor]:
+    def read(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the keys and values of a text, (batch, head, key, dim): they wait for nobody.
 
         >>> MultiHeadAttention(d_model=4, num_heads=2).read(torch.zeros(1, 5, 4))[0].shape
         torch.Size([1, 2, 5, 2])
         """
-        keys, values = self.key_projection(context), self.value_projection(context)
-        return self._split(keys), self._split(values)
+        return self._split(self.key_projection(text)), self._split(self.value_projection(text))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
@@ -221,9 +221,9 @@ class Block(nn.Module):
             check_attention(self.attention, x, None, ctx)
         x = self._add(x, self.attention_norm, lambda y: self.attention(y, ctx=ctx)[0])
         if ctx.memory is not None:
-            read = ctx.memory.keys_values[self.cross_attention.layer]
-            look = lambda y: self.cross_attention(y, read, ctx=ctx.memory)[0]  # noqa: E731
-            x = self._add(x, self.cross_norm, look)
+            context = ctx.memory.keys_values[self.cross_attention.layer]
+            cross = partial(self.cross_attention, context=context, ctx=ctx.memory)
+            x = self._add(x, self.cross_norm, lambda y: cross(y)[0])
         return self._add(x, self.mlp_norm, self.mlp)
 
     def _add(self, x: Tensor, norm: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:

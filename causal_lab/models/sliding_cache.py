@@ -91,14 +91,16 @@ class SlidingKVCache(KVCache):
             self._slot = p if p < self.sinks else self.sinks + (p - self.sinks) % self.window
             return Plan(positions, None)
         self._slot, self._waiting = None, {}
-        asks = positions.expand(self.batch, -1)[:, None, :, None]
-        new = asks[:, 0, :, 0] if padding is None else asks[:, 0, :, 0].masked_fill(padding, -1)
+        new = positions.expand(self.batch, -1)
+        queries = new[:, None, :, None]
+        if padding is not None:
+            new = new.masked_fill(padding, -1)
         self._places = self._places_of(new)
         filled = min(self.length, self.capacity)
         self._seen = torch.cat([self._held[:, :filled], new], dim=1)
         held = self._seen[:, None, None]  # of the keys
-        forgotten = (asks - held >= self.window) & (held >= self.sinks)
-        return Plan(positions, (held < 0) | (held > asks) | forgotten)
+        forgotten = (queries - held >= self.window) & (held >= self.sinks)
+        return Plan(positions, (held < 0) | (held > queries) | forgotten)
 
     def _where_keys_stand(self) -> Tensor:
         if self._slot is None:

@@ -129,7 +129,8 @@ class Transformer(nn.Module):
             ids: (batch, length); with a cache, only those that it has not seen.
             padding: bool, (batch, length), True on padding, which nobody sees.
             positions: (1 or batch, length); counted over the real tokens if not given, so that
-                padding on the left moves nothing; with a cache, on from those that it holds.
+                padding on the left moves nothing; with a cache, on from those that it holds. Not
+                for ALiBi beside a cache.
             token_types: (batch, length), the segment of each token; 0 if not given.
             blocked: bool, broadcastable to (batch, head, query, key): blocks more than the model's
                 own mask does, a sliding window for example.
@@ -150,7 +151,7 @@ class Transformer(nn.Module):
         if blocked is not None:
             mask = blocked if mask is None else mask | blocked
         positions = counted if positions is None else positions
-        x = self.position.embed(self.token_embedding(ids), positions)
+        x = self.position.embed(self.token_embedding(ids), positions)  # (batch, length, d_model)
         if self.type_embedding is not None:
             types = torch.zeros_like(ids) if token_types is None else token_types
             x = x + self.type_embedding(types)
@@ -161,7 +162,7 @@ class Transformer(nn.Module):
         weights = [] if need_weights else None
         ctx = ForwardContext(mask, bias, self.position.rotation(positions), cache, weights, memory)
         for block in self.blocks:
-            x = block(x, ctx=ctx)
+            x = block(x, ctx=ctx)  # (batch, length, d_model)
         x = self.final_norm(x)
         if cache is not None:
             cache.commit()  # not before: what is interrupted must not count
