@@ -43,7 +43,7 @@ class Given(NamedTuple):
 def check_inputs(model: nn.Module, ids: Tensor, *given) -> None:
     """Check all that a forward pass was given."""
     for check, value in zip(_CHECKS, (ids, *given), strict=True):
-        if value is not None:
+        if value is not None or check is check_ids:
             check(model, ids, value, given)
 
 
