@@ -1,4 +1,4 @@
-"""What was needed, what came, and how to mend it: the checks of what a caller hands in.
+"""What was needed, what was given, and how to mend it: the checks of what a caller hands in.
 
 Each returns what it was given when that is fine and raises a ``ValueError`` when not.
 """
@@ -26,13 +26,10 @@ def check_boolean(name: str, mask: Tensor) -> Tensor:
 def check_size(name: str, size: int, minimum: int = 1) -> int:
     """Return the size as an int if it is large enough, else say what was needed.
 
-    Args:
-        size: what came; integers of NumPy count as integers, booleans do not.
-        minimum: the smallest size that makes sense.
-
     >>> check_size("T", 4)
     4
     """
+    # Integers of NumPy count as integers, booleans do not.
     try:
         whole = operator.index(size)
     except TypeError:
@@ -60,9 +57,6 @@ def check_floating(name: str, tensor: Tensor) -> Tensor:
 def check_axis(name: str, tensor: Tensor, dim: int) -> Tensor:
     """Return the tensor if it has the axis, with at least one entry along it.
 
-    Args:
-        dim: the axis; negative counts from the end.
-
     >>> check_axis("scores", torch.zeros(2, 3), -1).shape[-1]
     3
     """
@@ -79,11 +73,7 @@ def check_axis(name: str, tensor: Tensor, dim: int) -> Tensor:
 
 
 def check_blocked(blocked: Tensor, scores: Tensor) -> Tensor:
-    """Return the mask if it fits the scores, else say how to mend it.
-
-    Args:
-        blocked: bool, the mask that came.
-        scores: shape (…, query, key), what it is meant for.
+    """Return the mask if it fits the scores, (…, query, key), else say how to mend it.
 
     >>> check_blocked(torch.tensor([True, False]), torch.zeros(3, 2)).tolist()
     [True, False]
@@ -92,11 +82,7 @@ def check_blocked(blocked: Tensor, scores: Tensor) -> Tensor:
 
 
 def check_fits(name: str, tensor: Tensor, scores: Tensor) -> Tensor:
-    """Return the tensor if it broadcasts to the scores without enlarging them.
-
-    Args:
-        tensor: a mask or a bias.
-        scores: shape (…, query, key), what it is meant for.
+    """Return the mask or bias if it broadcasts to the scores without enlarging them.
 
     >>> check_fits("bias", torch.zeros(2), torch.zeros(3, 2)).shape[0]
     2
@@ -118,9 +104,6 @@ def check_fits(name: str, tensor: Tensor, scores: Tensor) -> Tensor:
 def check_same_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> Tensor:
     """Return the tensor if it lives where the other one does.
 
-    Args:
-        tensor, other: what came, and what it must be beside.
-
     >>> check_same_device("k", torch.zeros(2), "q", torch.zeros(2)).shape[0]
     2
     """
@@ -134,9 +117,6 @@ def check_same_device(name: str, tensor: Tensor, other_name: str, other: Tensor)
 
 def check_same_dtype(name: str, tensor: Tensor, other_name: str, other: Tensor) -> Tensor:
     """Return the tensor if it is floating and has the dtype of the other one.
-
-    Args:
-        tensor, other: what came, and what it must agree with.
 
     >>> check_same_dtype("k", torch.zeros(2), "q", torch.zeros(2)).shape[0]
     2
@@ -163,7 +143,7 @@ def check_tensor(name: str, value: Tensor) -> Tensor:
 
 
 def describe(value: object) -> str:
-    """Name what came in an error message: a tensor's dtype, or the type of anything else.
+    """Name a value in an error message: a tensor's dtype, or the type of anything else.
 
     >>> describe(torch.zeros(2)), describe([0.0])
     ('a torch.float32 tensor', 'list')

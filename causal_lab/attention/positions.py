@@ -1,8 +1,8 @@
 """Where a token stands: four ways to tell attention, which by itself does not know.
 
-Two are added to the token's vector (sinusoidal, learned), one to the scores (ALiBi), one turns
-queries and keys (rotary). All take positions as numbers, so a chunk behind a cache passes on
-where it stands.
+Two are added to the token's vector (sinusoidal, learned), one to the scores (ALiBi), one rotates
+queries and keys (rotary). All take positions as numbers of any shape, integer or
+floating, so a chunk behind a cache passes on where it stands.
 """
 
 import math
@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from causal_lab.masks.rules import Device
 from causal_lab.validation import (
     check_floating,
     check_same_device,
@@ -23,41 +24,24 @@ LAYOUTS = ("half", "interleaved")
 
 
 def sinusoidal_positions(positions: Tensor, dim: int, *, base: float = 10000.0) -> Tensor:
-    """Write each position as waves of many lengths, to be added to the token's vector.
-
-    Source: Vaswani et al., "Attention is all you need", 2017, section 3.5.
-
-    Args:
-        positions: integer or floating, any shape.
-        dim: size of a token's vector; even.
-        base: the longest wave is nearly 2π · ``base`` positions long.
-
-    Returns:
-        float32, shape (…, dim), sines in the even places, cosines in the odd ones.
+    """Write positions as waves to be added to the tokens' vectors: float32, shape (…, dim).
 
     >>> sinusoidal_positions(torch.tensor([0, 1]), 2).round(decimals=2).tolist()
     [[0.0, 1.0], [0.8399999737739563, 0.5400000214576721]]
     """
+    # Source: Vaswani et al., "Attention is all you need", 2017, section 3.5. Sines stand in the
+    # even places, cosines in the odd ones; the longest wave is nearly 2π · base positions long.
     angles = rotary_angles(positions, dim, base=base)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
 
 def rotary_angles(positions: Tensor, dim: int, *, base: float = 10000.0) -> Tensor:
-    """Say by how much each pair of numbers turns at each position.
-
-    Source: Su et al., "RoFormer: enhanced transformer with rotary position embedding", 2021.
-
-    Args:
-        positions: integer or floating, any shape.
-        dim: size of a head; even.
-        base: the slowest pair turns by nearly 1 / ``base`` per position.
-
-    Returns:
-        float32, shape (…, dim / 2), radians; pair p turns by position · base^(−2p/dim).
+    """Say by how many radians each pair of numbers turns: float32, shape (…, dim / 2).
 
     >>> rotary_angles(torch.tensor([0, 3]), 4, base=100.0).tolist()
     [[0.0, 0.0], [3.0, 0.30000001192092896]]
     """
+    # Source: Su et al., "RoFormer: enhanced transformer with rotary position embedding", 2021.
     dim = check_size("dim", dim)
     if dim % 2:
         raise ValueError(f"dim must be even, because numbers turn in pairs, got {dim}")
@@ -65,30 +49,24 @@ def rotary_angles(positions: Tensor, dim: int, *, base: float = 10000.0) -> Tens
         raise ValueError(f"base must be above 1, got {base!r}; 10000.0 is usual")
     _check_numbers("positions", positions)
     pair = torch.arange(0, dim, 2, dtype=torch.float32, device=positions.device)
+    # Pair p turns by position · base^(−2p/dim), the slowest by nearly 1 / base per position.
     return positions[..., None].float() * (1.0 / base ** (pair / dim))
 
 
 def rotate(x: Tensor, positions: Tensor, *, base: float = 10000.0, layout: str = "half") -> Tensor:
-    """Turn queries or keys by their positions, so that scores depend on the distance.
-
-    Source: Su et al., 2021 (interleaved pairs, as in GPT-J); halves as in GPT-NeoX and Llama. The
-    two are the same up to a permutation of the numbers, see :func:`to_half`.
+    """Rotate queries or keys, so that scores depend on the distance (Su et al., "RoFormer", 2021).
 
     Args:
         x: shape (…, length, dim), queries or keys of a head; ``dim`` is even.
-        positions: integer or floating, broadcastable to (…, length), where they stand, the cached
-            tokens counted.
-        base: as for :func:`rotary_angles`.
-        layout: {"half", "interleaved"}, which numbers make a pair: p and p + dim/2, or 2p and 2p +
-            1.
-
-    Returns:
-        shape (…, length, dim), of the same length as ``x``, in its dtype.
+        positions: broadcastable to (…, length), where they stand, the cached tokens counted.
+        layout: which numbers make a pair: p and p + dim/2 ("half", as in GPT-NeoX and Llama), or 2p
+            and 2p + 1 ("interleaved", as in GPT-J).
 
     >>> x = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     >>> rotate(x, torch.tensor([0, 1])).round(decimals=2).tolist()
     [[1.0, 0.0], [0.5400000214576721, 0.8399999737739563]]
     """
+    # The layouts are the same up to a permutation of the numbers, see to_half.
     if check_floating("x", x).ndim < 2:
         raise ValueError(f"x must have axes (…, length, dim), got shape {tuple(x.shape)}")
     return rotation(positions, x.shape[-1], base=base, layout=layout)(x)
@@ -97,18 +75,10 @@ def rotate(x: Tensor, positions: Tensor, *, base: float = 10000.0, layout: str =
 def rotation(
     positions: Tensor, dim: int, *, base: float = 10000.0, layout: str = "half"
 ) -> Callable[[Tensor], Tensor]:
-    """Prepare what :func:`rotate` does, for queries and keys of many layers at these positions.
+    """Prepare :func:`rotate` for the queries and keys of many layers, shape (…, length, dim).
 
-    Args:
-        positions: integer or floating, broadcastable to (…, length).
-        dim: size of a head; even.
-        base, layout: as for :func:`rotate`.
-
-    Returns:
-        Takes queries or keys, shape (…, length, dim), and gives them back turned.
-
-    >>> turn = rotation(torch.tensor([0, 1]), 2)
-    >>> turn(torch.tensor([[1.0, 0.0], [1.0, 0.0]])).round(decimals=2).tolist()
+    >>> rotate_here = rotation(torch.tensor([0, 1]), 2)
+    >>> rotate_here(torch.tensor([[1.0, 0.0], [1.0, 0.0]])).round(decimals=2).tolist()
     [[1.0, 0.0], [0.5400000214576721, 0.8399999737739563]]
     """
     if layout not in LAYOUTS:
@@ -116,7 +86,7 @@ def rotation(
     angles = rotary_angles(positions, dim, base=base)
     cos, sin = angles.cos(), angles.sin()
 
-    def turn(x: Tensor) -> Tensor:
+    def apply_rotation(x: Tensor) -> Tensor:
         check_same_device("positions", positions, "x", check_floating("x", x))
         if x.ndim < 1 or x.shape[-1] != dim:  # one angle would quietly turn any number of pairs
             raise ValueError(f"this rotation is for dim={dim}, got x of shape {tuple(x.shape)}")
@@ -134,34 +104,23 @@ def rotation(
         a, b = x[..., 0::2], x[..., 1::2]
         return torch.stack([a * c - b * s, a * s + b * c], dim=-1).flatten(-2)
 
-    return turn
+    return apply_rotation
 
 
 def to_half(x: Tensor) -> Tensor:
-    """Reorder interleaved pairs (0 1, 2 3, …) to halves: all first numbers, then all second ones.
-
-    Args:
-        x: shape (…, dim), ``dim`` is even. For a projection's weight, whose rows are the numbers of
-            a head, pass its transpose.
-
-    Returns:
-        shape (…, dim), turning it in the "half" layout is turning ``x`` in the "interleaved" one.
+    """Reorder interleaved pairs to halves, shape (…, dim): all first numbers, then all second ones.
 
     >>> to_half(torch.arange(6)).tolist()
     [0, 2, 4, 1, 3, 5]
     """
+    # Rotating the result in the "half" layout is rotating x in the "interleaved" one. Of a
+    # projection's weight, whose rows are the numbers of a head, pass the transpose.
     _check_pairs(x)
     return torch.cat([x[..., 0::2], x[..., 1::2]], dim=-1)
 
 
 def to_interleaved(x: Tensor) -> Tensor:
-    """Reorder halves to interleaved pairs: the way back from :func:`to_half`.
-
-    Args:
-        x: shape (…, dim), ``dim`` is even.
-
-    Returns:
-        shape (…, dim), first numbers in the even places, second ones in the odd.
+    """Reorder halves to interleaved pairs, shape (…, dim): the way back from :func:`to_half`.
 
     >>> to_interleaved(to_half(torch.arange(6))).tolist()
     [0, 1, 2, 3, 4, 5]
@@ -170,45 +129,34 @@ def to_interleaved(x: Tensor) -> Tensor:
     return torch.stack(x.chunk(2, dim=-1), dim=-1).flatten(-2)
 
 
-def alibi_slopes(num_heads: int, *, device: torch.device | str | None = None) -> Tensor:
-    """Say how much each head minds a step of distance.
+def alibi_slopes(num_heads: int, *, device: Device = None) -> Tensor:
+    """Say how much each head minds a step of distance: float32, shape (head,) (Press et al., 2022).
 
-    Source: Press, Smith and Lewis, "Train short, test long", 2022, section 3.
-
-    Returns:
-        float32, shape (head,), for n heads, n a power of two: 2^(−8/n), 2^(−16/n), … down to
-        2^(−8). For other n: those of the power of two below, then every second one of the power of
-        two above, from its first.
-
-    >>> alibi_slopes(4).tolist()
-    [0.25, 0.0625, 0.015625, 0.00390625]
     >>> alibi_slopes(3).tolist()
     [0.0625, 0.00390625, 0.25]
     """
+    # Source: Press, Smith and Lewis, "Train short, test long", 2022, section 3.
     num_heads = check_size("num_heads", num_heads)
+    # For n heads, n a power of two: 2^(−8/n), 2^(−16/n), … down to 2^(−8). For other n: those of
+    # the power of two below, then every second one of the power of two above, from its first.
     below = 2 ** (num_heads.bit_length() - 1)
     exponents = [8 * (head + 1) / below for head in range(below)]
     exponents += [8 * (2 * head + 1) / (2 * below) for head in range(num_heads - below)]
     return 2.0 ** -torch.tensor(exponents, dtype=torch.float32, device=device)
 
 
-def alibi_bias(query_positions: Tensor, key_positions: Tensor, num_heads: int) -> Tensor:
-    """Make the bias that takes from a score in proportion to the distance.
-
-    Source: Press, Smith and Lewis, 2022.
-
-    Args:
-        query_positions: integer or floating, shape (…, query), where the queries stand.
-        key_positions: integer or floating, shape (…, key), where the keys stand, the cached ones
-            included; the axes before broadcast.
-
-    Returns:
-        float32, shape (…, head, query, key), −slope · (query − key), so 0 at the query itself. For
-        keys after the query it would be a reward: block them.
+def alibi_bias(
+    query_positions: Tensor,  # shape (…, query)
+    key_positions: Tensor,  # shape (…, key), the cached ones included; the axes before broadcast
+    num_heads: int,
+) -> Tensor:
+    """Take from a score in proportion to the distance: float32, shape (…, head, query, key).
 
     >>> alibi_bias(torch.tensor([2]), torch.arange(3), num_heads=1).tolist()
     [[[-0.0078125, -0.00390625, 0.0]]]
     """
+    # −slope · (query − key), so 0 at the query itself. For keys after it, it would be a reward:
+    # block them. Source: Press, Smith and Lewis, 2022.
     for name, places in (("query_positions", query_positions), ("key_positions", key_positions)):
         if _check_numbers(name, places).ndim < 1:
             raise ValueError(f"{name} must have an axis, one number per token")

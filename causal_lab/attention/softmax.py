@@ -1,8 +1,9 @@
 """How scores become weights: four softmaxes, and how peaked a row is.
 
-All of them work along ``dim``, by default the last axis: the keys of one query. The
-names say what each one adds: ``naive`` is the formula, ``stable`` survives large scores,
-``masked`` survives a row that sees nothing, ``online`` finds maximum and sum in one pass.
+They take scores of any shape and work along ``dim``, by default the last axis: the keys of one
+query. A score of −∞ means weight 0; a temperature below 1 sharpens, above 1 flattens. ``naive`` is
+the formula, ``stable`` survives large scores, ``masked`` survives a row that sees nothing,
+``online`` finds maximum and sum in one pass.
 """
 
 import torch
@@ -12,21 +13,9 @@ from causal_lab.validation import check_axis, check_blocked, check_floating
 
 
 def naive_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) -> Tensor:
-    """Take the formula at its word: exponentiate, then divide by the sum (§3.1).
+    """Take the formula at its word: exponentiate, then divide by the sum; any shape (§3.1).
 
-    Large scores overflow: from about 89 in float32, 12 in float16, the result is NaN.
-
-    Args:
-        scores: any shape, one score per key; −∞ means weight 0.
-        dim: the axis along which the weights sum to 1.
-        temperature: divides the scores; below 1 sharpens, above 1 flattens.
-
-    Returns:
-        same shape and dtype.
-
-    >>> naive_softmax(torch.tensor([0.0, 0.0])).tolist()
-    [0.5, 0.5]
-    >>> naive_softmax(torch.tensor([0.0, 100.0])).tolist()
+    >>> naive_softmax(torch.tensor([0.0, 100.0])).tolist()  # overflows from 89, in float16 from 12
     [0.0, nan]
     """
     _check_arguments(scores, dim, temperature)
@@ -35,22 +24,13 @@ def naive_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) ->
 
 
 def stable_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) -> Tensor:
-    """Subtract the largest score of the row first: same weights, no overflow.
-
-    Source: the paper, §3.3, made precise: it is the shift that avoids overflow, not −∞.
-
-    Args:
-        scores: any shape, one score per key; −∞ means weight 0. A row of nothing but −∞ gives NaN,
-            as ``torch.softmax`` does; see :func:`masked_softmax`.
-        dim: the axis along which the weights sum to 1.
-        temperature: divides the scores; below 1 sharpens, above 1 flattens.
-
-    Returns:
-        same shape and dtype.
+    """Subtract the largest score of the row first: same weights, no overflow, any shape (§3.3).
 
     >>> stable_softmax(torch.tensor([1000.0, 1000.0])).tolist()
     [0.5, 0.5]
     """
+    # The paper's §3.3 made precise: it is the shift that avoids overflow, not −∞. A row of nothing
+    # but −∞ gives NaN, as ``torch.softmax`` does; see ``masked_softmax``.
     _check_arguments(scores, dim, temperature)
     # First the shift, then the division, which no temperature can make too large any more.
     shifted = scores - scores.amax(dim, keepdim=True)
@@ -65,27 +45,17 @@ def masked_softmax(
     dim: int = -1,
     temperature: float = 1.0,
 ) -> Tensor:
-    """Share the weight among the keys that are not blocked; a row without any gives zeros.
-
-    Source: the paper, §3.2 and §4.2. Zeros for a row that sees nothing is what
-    ``scaled_dot_product_attention`` does, forward and backward.
+    """Share the weight among keys that are not blocked; a row without any gives zeros (§3.2, §4.2).
 
     Args:
-        scores: any shape, one score per key. What stands under a blocked key, even NaN, does not
-            matter.
         blocked: bool, broadcastable to the shape of ``scores``, True where the weight must be
-            exactly 0. A score of −∞ blocks as well.
-        dim: the axis along which the weights sum to 1.
-        temperature: divides the scores; below 1 sharpens, above 1 flattens.
+            exactly 0. What score stands there, even NaN, does not matter.
 
-    Returns:
-        same shape and dtype as ``scores``, weights; exactly 0 where blocked. float16 and bfloat16
-        are computed in float32.
-
-    >>> scores = torch.zeros(2, 2)
-    >>> masked_softmax(scores, torch.tensor([[False, True], [True, True]])).tolist()
+    >>> masked_softmax(torch.zeros(2, 2), torch.tensor([[False, True], [True, True]])).tolist()
     [[1.0, 0.0], [0.0, 0.0]]
     """
+    # Zeros for a row that sees nothing is what ``scaled_dot_product_attention`` does, forward and
+    # backward.
     _check_arguments(scores, dim, temperature)
     if blocked is not None:
         check_blocked(blocked, scores)
@@ -114,28 +84,17 @@ def share_weight(
 def running_max_and_sum(
     scores: Tensor, *, dim: int = -1, temperature: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Read the scores once, left to right, keeping the largest and the sum so far.
+    """Read the scores once, keeping the largest so far and the sum of ``exp(score - largest)``.
 
-    When a larger score arrives, the old sum is rescaled to it. At every step the pair is what a
-    softmax over the scores read so far needs. Source: Milakov and Gimelshein, "Online normalizer
-    calculation for softmax", 2018; the heart of FlashAttention (Dao et al., 2022).
-
-    Args:
-        scores: any shape, one score per key; −∞ means weight 0.
-        dim: the axis that is read step by step.
-        temperature: divides the scores; below 1 sharpens, above 1 flattens.
-
-    Returns:
-        running_max: same shape, the largest score up to and including each step.
-        running_sum: same shape, the sum of ``exp(score - running_max)`` up to each step; 0 while
-            all are −∞. Both are float32 for float16 and bfloat16, in which a long sum would stand
-            still.
-
-    >>> largest, total = running_max_and_sum(torch.tensor([0.0, 0.0, 1000.0]))
+    >>> largest, total = running_max_and_sum(torch.tensor([0.0, 0.0, 1000.0]))  # same shape
     >>> largest.tolist(), total.tolist()
     ([0.0, 0.0, 1000.0], [1.0, 2.0, 1.0])
     """
+    # Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; the heart
+    # of FlashAttention (Dao et al., 2022). At every step the pair is what a softmax over the scores
+    # read so far needs.
     _check_arguments(scores, dim, temperature)
+    # Wide to the end: in 16 bits a long sum would stand still.
     heated = (_widened(scores) / temperature).movedim(dim, 0)
     largest = torch.full_like(heated[0], float("-inf"))
     total = torch.zeros_like(heated[0])
@@ -144,6 +103,7 @@ def running_max_and_sum(
         larger = torch.maximum(largest, score)
         # Where nothing but −∞ was read, any finite number may stand in for the largest.
         anchor = larger.masked_fill(larger == float("-inf"), 0.0)
+        # When a larger score arrives, the old sum is rescaled to it; 0 while all are −∞.
         total = total * torch.exp(largest - anchor) + torch.exp(score - anchor)
         largest = larger
         maxima.append(largest)
@@ -152,20 +112,9 @@ def running_max_and_sum(
 
 
 def online_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) -> Tensor:
-    """Find the maximum and the sum in one pass instead of two; a second pass makes the weights.
+    """Find maximum and sum in one pass, weights in a second (Milakov and Gimelshein, 2018).
 
-    Source: Milakov and Gimelshein, 2018; see :func:`running_max_and_sum`.
-
-    Args:
-        scores: any shape, one score per key; −∞ means weight 0, and a row of nothing but −∞ gives
-            zeros.
-        dim: the axis along which the weights sum to 1.
-        temperature: divides the scores; below 1 sharpens, above 1 flattens.
-
-    Returns:
-        same shape and dtype.
-
-    >>> online_softmax(torch.tensor([1000.0, 1000.0])).tolist()
+    >>> online_softmax(torch.tensor([1000.0, 1000.0])).tolist()  # any shape; −∞ alone gives zeros
     [0.5, 0.5]
     """
     maxima, sums = running_max_and_sum(scores, dim=dim, temperature=temperature)
@@ -176,21 +125,12 @@ def online_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) -
 
 
 def entropy(weights: Tensor, *, dim: int = -1) -> Tensor:
-    """Measure how spread out a row of weights is, in nats.
+    """Measure in nats how spread out a row of weights is, any shape (Shannon, 1948).
 
-    Source: Shannon, 1948; −Σ w ln w with 0 ln 0 = 0.
-
-    Args:
-        weights: any shape, rows that sum to 1 (or to 0, which gives 0).
-        dim: the axis along which the weights sum to 1.
-
-    Returns:
-        without the axis ``dim``, 0 for a row with all its weight on one key, ln n for n equal
-        weights. Its exponential is the number of keys that the row *effectively* looks at.
-
-    >>> entropy(torch.tensor([[1.0, 0.0], [0.5, 0.5]])).exp().tolist()
+    >>> entropy(torch.tensor([[1.0, 0.0], [0.5, 0.5]])).exp().tolist()  # keys *effectively* seen
     [1.0, 2.0]
     """
+    # −Σ w ln w with 0 ln 0 = 0: ln n for n equal weights, 0 for all weight on one key, or for none.
     check_axis("weights", check_floating("weights", weights), dim)
     if bool((weights < 0).any()):
         raise ValueError("weights must not be negative; these look like scores: softmax them first")
@@ -199,10 +139,8 @@ def entropy(weights: Tensor, *, dim: int = -1) -> Tensor:
 
 
 def _widened(scores: Tensor) -> Tensor:
-    """Compute in float32 where the dtype is too coarse for a sum over many keys.
-
-    Before any other step: what overflowed in 16 bits is not found again in 32.
-    """
+    # float16 and bfloat16 are too coarse for a sum over many keys: compute in float32. Before any
+    # other step: what overflowed in 16 bits is not found again in 32.
     return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 
 

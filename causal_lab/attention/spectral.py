@@ -16,23 +16,12 @@ from causal_lab.validation import check_floating, check_same_device, check_same_
 
 
 def is_causal_attention(A: Tensor, *, tolerance: float = 1e-6) -> bool:
-    """Say whether a matrix could be the weights of causal attention (§8.1, §4.3).
-
-    A row of zeros, which attention gives for a query that sees nothing, is not one of these.
-
-    Args:
-        A: (query, key) = (T, T), any square matrix.
-        tolerance: how far a row's sum may be from 1. Above the diagonal every entry must be exactly
-            0.
-
-    Returns:
-        True if it is lower triangular, has no negative entry, and all rows sum to 1.
+    """Say if a matrix, (query, key) = (T, T), could be weights of causal attention (§8.1, §4.3).
 
     >>> is_causal_attention(torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
     True
-    >>> is_causal_attention(torch.tensor([[0.5, 0.5], [0.5, 0.5]]))
-    False
     """
+    # A row of zeros, which attention gives for a query that sees nothing, is not one of these.
     _check_square(A)
     triangular = bool((A.triu(1) == 0).all())
     sums = (A.sum(dim=-1) - 1).abs()
@@ -42,22 +31,13 @@ def is_causal_attention(A: Tensor, *, tolerance: float = 1e-6) -> bool:
 def random_causal_attention(
     T: int,
     *,
-    spread: float = 1.0,
-    generator: torch.Generator | None = None,
+    spread: float = 1.0,  # of the scores: 0 gives all of the past alike, much gives one token
+    generator: torch.Generator | None = None,  # of the CPU; PyTorch's own if not given
     dtype: torch.dtype = torch.float64,
 ) -> Tensor:
-    """Make weights as a head with random scores has them.
+    """Make weights as a head with random scores has them: (query, key) = (T, T), on the CPU.
 
-    Args:
-        spread: standard deviation of the scores: 0 gives all of the past alike, large values give
-            rows that look at one token.
-        generator: of the CPU; PyTorch's own if not given.
-
-    Returns:
-        (query, key) = (T, T), lower triangular, rows sum to 1; on the CPU.
-
-    >>> A = random_causal_attention(5, generator=torch.Generator().manual_seed(0))
-    >>> is_causal_attention(A)
+    >>> is_causal_attention(random_causal_attention(5))
     True
     """
     T = check_size("T", T)
@@ -68,95 +48,64 @@ def random_causal_attention(
 
 
 def uniform_causal_attention(T: int, *, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Make the weights of a head that looks at all of the past alike: equal scores.
-
-    In analysis it is called the Cesàro operator: it turns a sequence into its running means.
-
-    Returns:
-        (query, key) = (T, T), row ``i`` holds ``1 / (i + 1)`` up to the diagonal; on the CPU.
+    """Make the weights of a head that looks at all of the past alike: (query, key) = (T, T).
 
     >>> uniform_causal_attention(3) @ torch.tensor([2.0, 4.0, 9.0], dtype=torch.float64)
     tensor([2., 3., 5.], dtype=torch.float64)
     """
+    # Scores are equal: row i holds 1 / (i + 1) up to the diagonal. In analysis it is called the
+    # Cesàro operator: it turns a sequence into its running means.
     ones = torch.ones(check_size("T", T), T, dtype=torch.float64, device="cpu").tril()
     return (ones / ones.sum(dim=-1, keepdim=True)).to(dtype)
 
 
 def previous_token_attention(T: int, stay: float, *, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Make the weights of a previous-token head, which looks at itself and one step back.
+    """Make the weights of a head that looks at itself and one step back: (query, key) = (T, T).
 
-    Source of the name: Elhage et al., "A mathematical framework for transformer circuits", 2021.
-
-    Args:
-        stay: each token's weight on itself, 0 to 1; the rest goes to the token before. Token 0 has
-            nobody before it.
-
-    Returns:
-        (query, key) = (T, T), two diagonals; on the CPU.
-
-    >>> previous_token_attention(3, 0.25).tolist()
+    >>> previous_token_attention(3, stay=0.25).tolist()  # the rest goes to the token before
     [[1.0, 0.0, 0.0], [0.75, 0.25, 0.0], [0.0, 0.75, 0.25]]
     """
+    # Source of the name, previous-token head: Elhage et al., "A mathematical framework for
+    # transformer circuits", 2021.
     A = _staying(T, stay)
-    rows = torch.arange(1, T, device="cpu")
+    rows = torch.arange(1, T, device="cpu")  # token 0 has nobody before it
     A[rows, rows - 1] = 1 - stay
     return A.to(dtype)
 
 
 def sink_attention(T: int, stay: float, *, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Make the weights of a head that parks what it does not need on token 0.
+    """Make the weights of a head that parks what it does not need on token 0 (Xiao et al., 2023).
 
-    Source: Xiao et al., "Efficient streaming language models with attention sinks", 2023.
-
-    Args:
-        stay: each token's weight on itself, 0 to 1; the rest goes to token 0.
-
-    Returns:
-        (query, key) = (T, T), a diagonal and the first column; on the CPU.
-
-    >>> sink_attention(3, 0.25).tolist()
+    >>> sink_attention(3, stay=0.25).tolist()  # (query, key) = (T, T), on the CPU
     [[1.0, 0.0, 0.0], [0.75, 0.25, 0.0], [0.75, 0.0, 0.25]]
     """
+    # Source: Xiao et al., "Efficient streaming language models with attention sinks", 2023.
     A = _staying(T, stay)
     A[1:, 0] = 1 - stay
     return A.to(dtype)
 
 
 def with_residual(A: Tensor) -> Tensor:
-    """Let every token keep half of itself: (I + A) / 2.
-
-    A residual connection adds: x + A x. Halved, rows stay weights and only the scale differs; Abnar
-    and Zuidema, "Quantifying attention flow in transformers", 2020, follow attention through layers
-    in this way.
-
-    Args:
-        A: (…, query, key) = (…, T, T).
-
-    Returns:
-        same shape, rows that summed to 1 do so again.
+    """Let every token keep half of itself: (I + A) / 2, shape (…, T, T) (Abnar and Zuidema, 2020).
 
     >>> with_residual(torch.tensor([[1.0, 0.0], [1.0, 0.0]])).tolist()
     [[1.0, 0.0], [0.5, 0.5]]
     """
+    # A residual connection adds: x + A x. Halved, rows stay weights and only the scale differs;
+    # Abnar and Zuidema, "Quantifying attention flow in transformers", 2020, follow attention
+    # through layers in this way.
     _check_squares(A)
     return (torch.eye(A.shape[-1], dtype=A.dtype, device=A.device) + A) / 2
 
 
 def cumulative_products(layers: Sequence[Tensor] | Tensor) -> Tensor:
-    """Multiply layer upon layer, and keep what stands after each.
-
-    Args:
-        layers: (depth, query, key) = (depth, T, T), the weights of each layer, the lowest one
-            first; at least one.
-
-    Returns:
-        (depth + 1, query, key) = (depth + 1, T, T), entry ``k`` says what the outputs after ``k``
-        layers are made of: the identity at 0, then each new layer from the left.
+    """Multiply layers, the lowest first, and keep all products: shape (depth + 1, query, key).
 
     >>> halves = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
     >>> cumulative_products([halves, halves])[:, 1].tolist()
     [[0.0, 1.0], [0.5, 0.5], [0.75, 0.25]]
     """
+    # Entry k says what the outputs after k layers are made of: the identity at 0.
     layers = list(layers)
     if not layers or any(A.shape != layers[0].shape for A in layers):
         raise ValueError(
@@ -171,63 +120,41 @@ def cumulative_products(layers: Sequence[Tensor] | Tensor) -> Tensor:
 
 
 def distance_from_collapse(A: Tensor) -> Tensor:
-    """Say how much weight the slowest token has on anything but token 0.
-
-    Half of the ∞-norm of ``A − 1e₀ᵀ``. It multiplies: that of a product is at most the product of
-    those of its factors.
-
-    Args:
-        A: (…, query, key) = (…, T, T), weights of a layer, or of a product of layers.
-
-    Returns:
-        shape (…), 0 if every token sees token 0 only, 1 if some token does not see it.
+    """Say how much weight the slowest token has on anything but token 0, shape (…).
 
     >>> A = torch.tensor([[1.0, 0.0], [0.75, 0.25]])
     >>> distance_from_collapse(A).item(), distance_from_collapse(A @ A).item()
     (0.25, 0.0625)
     """
+    # Half of the ∞-norm of A − 1e₀ᵀ. It multiplies: that of a product is at most the product of
+    # those of its factors. 0 if every token sees token 0 only, 1 if some token does not see it.
     _check_squares(A)
     return A[..., 1:].sum(dim=-1).amax(dim=-1)  # not 1 − A[..., 0]: that rounds small ones away
 
 
 def second_eigenvalue(A: Tensor) -> Tensor:
-    """Find the largest eigenvalue but the first, which is always 1.
-
-    The eigenvalues of a triangular matrix stand on its diagonal.
-
-    Args:
-        A: (…, query, key) = (…, T, T), lower triangular, with no negative entry: weights of a
-            layer, or of a product of layers.
-
-    Returns:
-        shape (…), the largest entry on the diagonal below the first row; 0 if there is one token
-        only.
+    """Find the largest eigenvalue but the first, which is always 1, shape (…).
 
     >>> second_eigenvalue(torch.tensor([[1.0, 0.0], [0.75, 0.25]])).item()
     0.25
     """
+    # The eigenvalues of a triangular matrix stand on its diagonal, and weights are never negative;
+    # 0 if there is one token only.
     _check_triangular(_check_squares(A))
     rest = A.diagonal(dim1=-2, dim2=-1)[..., 1:]
     return rest.amax(dim=-1) if rest.shape[-1] else rest.sum(dim=-1)
 
 
 def undo_attention(A: Tensor, outputs: Tensor) -> Tensor:
-    """Read the values back from the outputs: token by token, from the first on.
-
-    Output 0 is value 0; output 1 mixes values 0 and 1, and one of them is known; and so on. How
-    small the determinant is says nothing about how well it works.
-
-    Args:
-        A: (query, key) = (T, T), lower triangular, without a 0 on the diagonal.
-        outputs: same dtype, (query, dim) = (T, dim), what ``A @ values`` gave.
-
-    Returns:
-        (key, dim) = (T, dim), the values, as exactly as the condition of ``A`` allows.
+    """Read the values back from the outputs, shape (T, dim), as exactly as A's condition allows.
 
     >>> A = torch.tensor([[1.0, 0.0], [0.75, 0.25]])
     >>> undo_attention(A, A @ torch.tensor([[4.0], [8.0]])).tolist()
     [[4.0], [8.0]]
     """
+    # Token by token, from the first on: output 0 is value 0; output 1 mixes values 0 and 1, and one
+    # of them is known; and so on. How small the determinant is says nothing about how well it
+    # works.
     _check_triangular(_check_square(A))
     check_same_dtype("outputs", outputs, "A", A)
     check_same_device("outputs", outputs, "A", A)
@@ -246,48 +173,30 @@ def undo_attention(A: Tensor, outputs: Tensor) -> Tensor:
 
 
 def is_projection(A: Tensor, *, tolerance: float = 1e-6) -> bool:
-    """Say whether doing it twice is the same as doing it once: A A = A.
+    """Say whether a matrix, shape (T, T), done twice is the same as done once: A A = A.
 
-    Args:
-        A: shape (T, T), any square matrix.
-        tolerance: how far an entry of A A may be from that of A.
-
-    Returns:
-        True for a projection, orthogonal or not.
-
-    >>> is_projection(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    >>> is_projection(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))  # it need not be orthogonal
     True
-    >>> is_projection(torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
-    False
     """
     _check_square(A)
     return bool(((A @ A - A).abs() <= tolerance).all())
 
 
 def leaking_cuts(A: Tensor) -> list[int]:
-    """List the cuts through which a matrix lets the future into the past.
-
-    With ``P`` the projection that keeps the first ``t`` tokens: the cuts where ``P A`` is not
-    ``P A P``. :func:`causal_lab.causality.check_causality` asks the same of any module.
-
-    Args:
-        A: (output, input) = (T, T), any square matrix.
-
-    Returns:
-        Every ``t`` for which inputs that vanish on the first ``t`` tokens give outputs that do not.
-        Empty exactly if ``A`` is lower triangular.
+    """List the cuts where a matrix, (output, input) = (T, T), lets the future into the past.
 
     >>> leaking_cuts(torch.tensor([[1.0, 0.0, 0.5], [1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]))
     [1, 2]
-    >>> leaking_cuts(torch.ones(3, 3).tril())
-    []
     """
+    # Every t for which inputs that vanish on the first t tokens give outputs that do not; with P
+    # the projection that keeps those: where P A is not P A P. None exactly if A is lower
+    # triangular. The checker, causal_lab.causality.check_causality, asks the same of any module.
     _check_square(A)
     return [t for t in range(1, len(A)) if bool((A[:t, t:] != 0).any())]
 
 
 def _staying(T: int, stay: float) -> Tensor:
-    """Make a diagonal of ``stay``, with 1 for token 0, who cannot leave."""
+    # A diagonal of each token's weight on itself, with 1 for token 0, who cannot leave.
     if not 0 <= stay <= 1:
         raise ValueError(f"stay is a weight, 0 to 1, got {stay!r}")
     diagonal = torch.full((check_size("T", T),), float(stay), dtype=torch.float64, device="cpu")

@@ -453,8 +453,8 @@ KEPT = Exercise(
 )
 
 
-def rotate(x: Tensor, positions: Tensor) -> Tensor:
-    """Turn each row by its position: a rotary embedding with large angles.
+def rotate_by_quarters(x: Tensor, positions: Tensor) -> Tensor:
+    """Rotate each row by its position: a rotary embedding with large angles.
 
     Source: Su et al., "RoFormer", 2021. There the first pair turns by one radian; a quarter turn
     leaves numbers that can be checked by eye.
@@ -467,7 +467,8 @@ def rotate(x: Tensor, positions: Tensor) -> Tensor:
         shape (T, dim), the first two entries of a row turn by 90° per position, the next two by
         30°, and so on, each pair by a third of the one before.
 
-    >>> rotate(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1])).round().tolist()
+    >>> x = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    >>> rotate_by_quarters(x, torch.tensor([0, 1])).round().tolist()
     [[1.0, 0.0], [-0.0, 1.0]]
     """
     turns = 3.0 ** -torch.arange(x.shape[-1] // 2)
@@ -498,8 +499,8 @@ def _keys(past_len: int, current_len: int, dim: int) -> tuple[Tensor, Tensor, Ca
     """Make a case: token i is (i + 1, 0, …) before it turns."""
     raw = torch.zeros(past_len + current_len, dim)
     raw[:, ::2] = torch.arange(1.0, past_len + current_len + 1)[:, None]
-    old = rotate(raw[:past_len], torch.arange(past_len)).round(decimals=3)
-    return old + 0.0, raw[past_len:], rotate
+    old = rotate_by_quarters(raw[:past_len], torch.arange(past_len)).round(decimals=3)
+    return old + 0.0, raw[past_len:], rotate_by_quarters
 
 
 APPEND_ROTATED = Exercise(

@@ -14,48 +14,26 @@ from causal_lab.validation import check_boolean, check_size
 
 
 def receptive_field(blocked: Tensor, layers: int = 1, *, residual: bool = True) -> Tensor:
-    """Find which tokens each output hangs on after some layers with the same mask.
-
-    A window w reaches 1 + k(w − 1) tokens in k layers. Source: Luo et al., "Understanding the
-    effective receptive field in deep convolutional neural networks", 2016, who also find that most
-    of it counts little.
-
-    Args:
-        blocked: bool, shape (…, length, length), True where the query may not look.
-        layers: how many, at least 0; without any, each output is its own token.
-        residual: whether each layer adds its result to what came in, as all Transformers do: then
-            an output hangs on its own token even where the mask blocks that.
-
-    Returns:
-        bool, same shape, [output, token]: True where the output *can* depend on the token. (Not
-        True where it is blocked: these are reached, and masks are blocked.)
+    """Find what outputs can depend on, shape (…, output, token), in layers with the same mask.
 
     >>> from causal_lab.masks.rules import generate_sliding_window_mask
-    >>> blocked = generate_sliding_window_mask(9, window=3)
-    >>> receptive_field(blocked, layers=3)[8].sum()
+    >>> receptive_field(generate_sliding_window_mask(9, window=3), layers=3)[8].sum()
     tensor(7)
     """
+    # A window w reaches 1 + k(w − 1) tokens in k layers. Source: Luo et al., "Understanding the
+    # effective receptive field in deep convolutional neural networks", 2016, who also find that
+    # most of it counts little.
+    # True is what is *reached*, where in a mask it is what is blocked.
     mask, layers = _square(blocked), check_size("layers", layers, minimum=0)
     return _reached(mask, [mask] * layers, residual)
 
 
 def stacked_receptive_field(blocked: Sequence[Tensor], *, residual: bool = True) -> Tensor:
-    """Find which tokens each output hangs on when every layer has a mask of its own.
-
-    Each layer is a product from the left, like the attention matrices themselves, and causal masks
-    give causal products: stacking cannot open the future.
-
-    Args:
-        blocked: bool, each of shape (…, length, length), True where the query may not look; the
-            first is that of the layer next to the input.
-        residual: as for :func:`receptive_field`.
-
-    Returns:
-        bool, same shape, [output, token]: True where the output *can* depend on the token.
+    """Find what outputs can depend on, shape (…, output, token), when each layer has its own mask.
 
     >>> from causal_lab.masks.sparse import generate_dilated_mask
     >>> stack = [generate_dilated_mask(16, 2**layer, window=2) for layer in range(3)]
-    >>> stacked_receptive_field(stack)[15].sum()
+    >>> stacked_receptive_field(stack)[15].sum()  # the first mask is next to the input
     tensor(8)
     """
     masks = [_square(mask) for mask in blocked]
@@ -73,13 +51,7 @@ def stacked_receptive_field(blocked: Sequence[Tensor], *, residual: bool = True)
 
 
 def sparsity(blocked: Tensor) -> float:
-    """Calculate which share of all pairs is blocked.
-
-    Args:
-        blocked: bool, any shape with an entry, True where the query may not look.
-
-    Returns:
-        0 to 1; (T − 1) / 2T for the causal mask.
+    """Calculate which share of all pairs is blocked, any shape; (T − 1) / 2T for the causal mask.
 
     >>> sparsity(torch.tensor([[False, True], [False, False]]))
     0.25
@@ -90,31 +62,18 @@ def sparsity(blocked: Tensor) -> float:
 
 
 def future_pairs(blocked: Tensor) -> int:
-    """Count the pairs in which a query may look at a later token.
+    """Count the pairs in which a query may look at a later token, shape (…, query, key).
 
-    Args:
-        blocked: bool, shape (…, query, key), True where the query may not look; behind a cache, the
-            queries are the last of the tokens.
-
-    Returns:
-        0 for every causal mask.
-
-    >>> from causal_lab.masks.rules import generate_prefix_mask
-    >>> future_pairs(generate_prefix_mask(5, prefix_len=3))
-    3
+    >>> future_pairs(torch.tensor([[False, False], [True, False]]))  # 0 for every causal mask
+    1
     """
     queries, keys = _matrix(blocked).shape[-2:]
+    # Behind a cache, the queries are the last of the tokens.
     return int((~blocked).triu(1 + keys - queries).sum())
 
 
 def dead_queries(blocked: Tensor) -> Tensor:
-    """Find the queries that see no key at all.
-
-    Args:
-        blocked: bool, shape (…, query, key), True where the query may not look.
-
-    Returns:
-        bool, shape (…, query), True where nothing is left to look at; attention gives zeros there.
+    """Find the queries that see no key, shape (…, query): attention gives zeros there.
 
     >>> dead_queries(torch.tensor([[True, True], [False, True]])).tolist()
     [True, False]
@@ -141,11 +100,15 @@ def _square(blocked: Tensor) -> Tensor:
 
 
 def _reached(like: Tensor, masks: Sequence[Tensor], residual: bool) -> Tensor:
-    """Begin with every token at its own place, shaped like a mask, and follow each layer."""
+    # Every token begins at its own place, in the shape of a mask; without layers it stays there.
     own = torch.eye(like.shape[-1], dtype=torch.float32, device=like.device)
     reached = own.expand(like.shape)
     for mask in masks:
-        # Counted paths grow beyond every number; whether there is one is all that is asked.
+        # A product from the left, like the attention matrices themselves. Causal masks give causal
+        # products: stacking cannot open the future. Counted paths grow beyond every number; whether
+        # there is one is all that is asked.
         passed = (~mask).float() @ reached
+        # Each layer adds its result to what was there, as all Transformers do: then an output hangs
+        # on its own token even where the mask blocks that.
         reached = ((passed + reached if residual else passed) > 0).float()
     return reached > 0

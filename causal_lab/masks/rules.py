@@ -12,21 +12,18 @@ from torch import Tensor
 
 from causal_lab.validation import check_boolean, check_size, describe
 
+# The paper hands ``device`` on without its name (B.6); here it is named, in every function that
+# makes a tensor. Not given, it is that of the tensor a mask is made from, else the default device.
 Device = torch.device | str | None
 
 
 def algorithm_4_causal_mask(T: int) -> Tensor:
     """Build the causal logit mask entry by entry, as the paper writes it (Algorithm 4, B.2).
 
-    Two plain loops, slow on purpose: this is the reference that the fast versions are compared
-    with.
-
-    Returns:
-        float32, (query, key) = (T, T), 0 where ``key <= query``, −∞ above the diagonal.
-
-    >>> algorithm_4_causal_mask(3).tolist()
+    >>> algorithm_4_causal_mask(3).tolist()  # float32, (query, key) = (T, T)
     [[0.0, -inf, -inf], [0.0, 0.0, -inf], [0.0, 0.0, 0.0]]
     """
+    # Slow on purpose: this is the reference that the fast versions are compared with.
     T = check_size("T", T)
     M = torch.empty(T, T)
     for i in range(1, T + 1):  # the paper counts from 1
@@ -50,56 +47,37 @@ def block_future(past_len: int, current_len: int, *, device: Device = None) -> T
     return torch.full((current_len, past_len + current_len), True, device=device).triu(past_len + 1)
 
 
-def generate_causal_mask(T: int, *, device: torch.device | str | None = None) -> Tensor:
+def generate_causal_mask(T: int, *, device: Device = None) -> Tensor:
     """Block every key that comes after its query (B.4, §4.1).
 
-    The paper hands ``device`` on without its name (B.6); here it is named, as in every function
-    that makes a tensor.
-
-    Returns:
-        bool, (query, key) = (T, T), True where the query may not look: strictly above the diagonal.
-
-    >>> generate_causal_mask(4).int().tolist()
+    >>> generate_causal_mask(4).int().tolist()  # bool, (query, key) = (T, T)
     [[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
     """
     return block_future(0, check_size("T", T), device=device)
 
 
 def generate_causal_logit_mask(
-    T: int, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+    T: int, *, device: Device = None, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Make the matrix M that is added to the scores: 0 or −∞ (B.5, §4.1).
+    """Make the matrix M that is added to the scores, in their dtype: 0 or −∞ (B.5, §4.1).
 
-    The paper's text says "a large negative value", its code says −∞; only −∞ gives a weight of
-    exactly 0 for every score.
-
-    Args:
-        dtype: a floating dtype, the same as that of the scores.
-
-    Returns:
-        (query, key) = (T, T), 0 where the query may look, −∞ where it may not.
-
-    >>> generate_causal_logit_mask(2).tolist()
+    >>> generate_causal_logit_mask(2).tolist()  # (query, key) = (T, T)
     [[0.0, -inf], [0.0, 0.0]]
     """
+    # The paper's text says "a large negative value", its code says −∞; only −∞ gives a weight of
+    # exactly 0 for every score.
     return to_additive(generate_causal_mask(T, device=device), dtype)
 
 
-def generate_incremental_mask(
-    past_len: int, current_len: int, *, device: torch.device | str | None = None
-) -> Tensor:
+def generate_incremental_mask(past_len: int, current_len: int, *, device: Device = None) -> Tensor:
     """Block the future for a chunk of new tokens behind a KV cache (B.7).
-
-    Query ``i`` of the chunk stands at position ``past_len + i``, so the rectangle is aligned at its
-    lower right corner.
 
     Args:
         past_len: tokens already cached; 0 gives the square causal mask.
         current_len: new tokens in this chunk, at least 1.
 
     Returns:
-        bool, (query, key) = (current_len, past_len + current_len), True where the query may not
-        look.
+        bool, (query, key) = (current_len, past_len + current_len), True where blocked.
 
     >>> generate_incremental_mask(2, 2).int().tolist()
     [[0, 0, 0, 1], [0, 0, 0, 0]]
@@ -110,26 +88,19 @@ def generate_incremental_mask(
 
 
 def generate_sliding_window_mask(
-    T: int, window: int, *, sinks: int = 0, device: torch.device | str | None = None
+    T: int,
+    window: int,  # how many tokens a query sees, its own included
+    *,
+    sinks: int = 0,  # how many of the first tokens it sees nevertheless, but for its future
+    device: Device = None,
 ) -> Tensor:
-    """Block the future, and what lies further back than a window.
+    """Block the future, and what lies further back than a window (Beltagy et al., 2020).
 
-    Source: Beltagy et al., "Longformer", 2020; for the sinks, Xiao et al., "Efficient streaming
-    language models with attention sinks", 2023.
-
-    Args:
-        window: how many tokens a query sees, its own included, at least 1.
-        sinks: how many of the first tokens every query sees nevertheless, if they are not its
-            future.
-
-    Returns:
-        bool, (query, key) = (T, T), True where the query may not look.
-
-    >>> generate_sliding_window_mask(4, 2).int().tolist()
-    [[0, 1, 1, 1], [0, 0, 1, 1], [1, 0, 0, 1], [1, 1, 0, 0]]
-    >>> generate_sliding_window_mask(4, 2, sinks=1).int().tolist()[3]
-    [0, 1, 0, 0]
+    >>> generate_sliding_window_mask(4, 2, sinks=1).int().tolist()  # (query, key) = (T, T)
+    [[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 1, 0, 0]]
     """
+    # Source: Beltagy et al., "Longformer", 2020; for the sinks, Xiao et al., "Efficient streaming
+    # language models with attention sinks", 2023.
     window = check_size("window", window)
     sinks = check_size("sinks", sinks, minimum=0)
     blocked = generate_causal_mask(T, device=device)
@@ -139,28 +110,14 @@ def generate_sliding_window_mask(
 
 
 def generate_padding_mask(
-    lengths: Tensor | Sequence[int],
-    max_len: int | None = None,
+    lengths: Tensor | Sequence[int],  # shape (batch,), real tokens in each sequence
+    max_len: int | None = None,  # the longest sequence if not given
     *,
-    side: str = "right",
-    device: torch.device | str | None = None,
+    side: str = "right",  # where the padding stands: behind the tokens ("right"), or before them
+    device: Device = None,
 ) -> Tensor:
-    """Block the padding of a batch of sequences of different lengths.
+    """Block the padding of a batch: (batch, head, query, key) = (batch, 1, 1, max_len).
 
-    Args:
-        lengths: shape (batch,), real tokens in each sequence, 0 to ``max_len``.
-        max_len: padded length; the longest sequence if not given.
-        side: {"right", "left"}, where the padding stands: behind the tokens or before them.
-        device: where the mask is made; the device of ``lengths`` if not given.
-
-    Returns:
-        bool, (batch, head, query, key) = (batch, 1, 1, max_len), True on padding. The two axes of
-        length 1 make ``generate_causal_mask(T) | padding`` mean what it says: without them the
-        batch axis would be taken for the query axis. ``nn.MultiheadAttention`` wants
-        ``key_padding_mask=padding[:, 0, 0]``.
-
-    >>> generate_padding_mask([3, 1])[:, 0, 0].int().tolist()
-    [[0, 0, 0], [0, 1, 1]]
     >>> generate_padding_mask([3, 1], side="left")[:, 0, 0].int().tolist()
     [[0, 0, 0], [1, 1, 0]]
     """
@@ -186,28 +143,22 @@ def generate_padding_mask(
     position = torch.arange(max_len, device=lengths.device)
     real = lengths[:, None]
     blocked = position >= real if side == "right" else position < max_len - real
+    # The two axes of length 1 make ``generate_causal_mask(T) | padding`` mean what it says: without
+    # them the batch axis would be taken for the query axis. ``nn.MultiheadAttention`` wants
+    # ``key_padding_mask=padding[:, 0, 0]``.
     return blocked[:, None, None, :]
 
 
-def generate_prefix_mask(
-    T: int, prefix_len: int, *, device: torch.device | str | None = None
-) -> Tensor:
-    """Block the future, except inside a prefix, where everyone sees everyone.
+def generate_prefix_mask(T: int, prefix_len: int, *, device: Device = None) -> Tensor:
+    """Block the future, except inside a prefix, where everyone sees everyone (T5, 2019).
 
-    The prefix sees its own future, so such a model is causal only from the prefix's last token on:
-    ask the loss of nothing before it. Source: Dong et al., "Unified language model pre-training",
-    2019; Raffel et al., "Exploring the limits of transfer learning" (T5), 2019.
+    So the model is causal only from the prefix's last token on: ask the loss of nothing before it.
 
-    Args:
-        prefix_len: tokens of the prefix, 0 to ``T``; 0 gives the causal mask, ``T`` blocks nothing.
-
-    Returns:
-        bool, (query, key) = (T, T), True where the query may not look: at what comes later *and*
-        lies behind the prefix.
-
-    >>> generate_prefix_mask(4, 2).int().tolist()
+    >>> generate_prefix_mask(4, 2).int().tolist()  # (query, key) = (T, T)
     [[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
     """
+    # Source: Dong et al., "Unified language model pre-training", 2019; Raffel et al., "Exploring
+    # the limits of transfer learning" (T5), 2019.
     prefix_len = check_size("prefix_len", prefix_len, minimum=0)
     blocked = generate_causal_mask(T, device=device)
     if prefix_len > T:
@@ -215,65 +166,45 @@ def generate_prefix_mask(
             f"prefix_len must be at most T={T}, got {prefix_len}; it counts tokens of the text"
         )
     behind = torch.arange(T, device=blocked.device) >= prefix_len
-    return blocked & behind
+    return blocked & behind  # a prefix of 0 leaves the causal mask, one of T blocks nothing
 
 
 def generate_document_mask(
-    document_ids: Tensor | Sequence[int] | Sequence[Sequence[int]],
+    document_ids: Tensor | Sequence[int] | Sequence[Sequence[int]],  # in any order
     *,
-    device: torch.device | str | None = None,
+    device: Device = None,
 ) -> Tensor:
-    """Block whatever belongs to another document than the query does.
+    """Block what belongs to another document than the query, in a packed row (Krell et al., 2021).
 
-    Several short documents are packed into one row, so that no room is lost to padding.
+    The order of time is not in it: write ``generate_causal_mask(T) | generate_document_mask(ids)``.
 
-    The mask alone does not make a packed document equal to the document alone: its positions must
-    begin at 0 again, too. Source: Krell et al., "Efficient sequence packing without
-    cross-contamination", 2021.
-
-    Args:
-        document_ids: shape (T,) or (batch, T), which document each token belongs to; the numbers
-            need no order.
-        device: where the mask is made; the device of ``document_ids`` if not given.
-
-    Returns:
-        bool, (query, key) = (T, T), or (batch, head, query, key) = (batch, 1, T, T), True where the
-        documents differ. The order of time is not in it: write ``generate_causal_mask(T) |
-        generate_document_mask(document_ids)``.
-
-    >>> generate_document_mask([0, 0, 1]).int().tolist()
+    >>> generate_document_mask([0, 0, 1]).int().tolist()  # ids of shape (T,): (query, key) = (T, T)
     [[0, 0, 1], [0, 0, 1], [1, 1, 0]]
     """
+    # Documents are packed so that no room is lost to padding. The mask alone does not make a packed
+    # document equal to the document alone: its positions must begin at 0 again, too. Source: Krell
+    # et al., "Efficient sequence packing without cross-contamination", 2021.
     ids = _check_labels("document_ids", document_ids, device)
     blocked = ids[..., :, None] != ids[..., None, :]
-    return blocked if ids.ndim == 1 else blocked[:, None]
+    return blocked if ids.ndim == 1 else blocked[:, None]  # of (batch, T): (batch, 1, T, T)
 
 
 def generate_retrieval_mask(
+    # 1, 2, … for the tokens of passages; 0 for all that is shared: instruction, question, answer
     segment_ids: Tensor | Sequence[int] | Sequence[Sequence[int]],
     *,
-    device: torch.device | str | None = None,
+    device: Device = None,
 ) -> Tensor:
-    """Block the future, and hide retrieved passages from each other.
+    """Block the future, and hide retrieved passages from each other (Ratner et al., 2022; §11).
 
-    A passage sees the shared tokens before it and itself. If none stands *between* the passages
-    (it would pass on what it saw), its keys and values do not depend on which passages are beside
-    it. If its positions do not either, they can be computed once, kept, and used in any order.
-    Source: Ratner et al., "Parallel context windows for large language models", 2022; Gim et al.,
-    "Prompt Cache", 2023; the paper, §11.
-
-    Args:
-        segment_ids: shape (T,) or (batch, T), 1, 2, … for the tokens of the passages; 0 for all
-            that is shared: an instruction, the question, the answer.
-        device: where the mask is made; the device of ``segment_ids`` if not given.
-
-    Returns:
-        bool, (query, key) = (T, T), or (batch, head, query, key) = (batch, 1, T, T), True where the
-        query may not look: at the future, and from one passage into another.
-
-    >>> generate_retrieval_mask([1, 1, 2, 0]).int().tolist()
+    >>> generate_retrieval_mask([1, 1, 2, 0]).int().tolist()  # shapes as for documents; 0 is shared
     [[0, 1, 1, 1], [0, 0, 1, 1], [1, 1, 0, 1], [0, 0, 0, 0]]
     """
+    # A passage sees the shared tokens before it and itself. If none stands *between* the passages
+    # (it would pass on what it saw), its keys and values do not depend on which passages are beside
+    # it. If its positions do not either, they can be computed once, kept, and used in any order.
+    # Source: Ratner et al., "Parallel context windows for large language models", 2022; Gim et al.,
+    # "Prompt Cache", 2023; the paper, §11.
     ids = _check_labels("segment_ids", segment_ids, device)
     if ids.device.type != "meta" and int(ids.min()) < 0:
         raise ValueError(
@@ -287,30 +218,16 @@ def generate_retrieval_mask(
 
 
 def to_allowed(blocked: Tensor) -> Tensor:
-    """Cross over to the opposite convention: True where attention is allowed.
+    """Cross over to the opposite convention: True where attention is allowed, any shape.
 
-    ``scaled_dot_product_attention``, FlexAttention and Hugging Face mean this one.
-
-    Args:
-        blocked: bool, any shape, True where attention is blocked.
-
-    Returns:
-        bool, same shape, True where attention is allowed.
-
-    >>> to_allowed(generate_causal_mask(2)).int().tolist()
+    >>> to_allowed(generate_causal_mask(2)).int().tolist()  # for SDPA, FlexAttention, Hugging Face
     [[1, 0], [1, 1]]
     """
     return ~check_boolean("blocked", blocked)
 
 
 def from_allowed(allowed: Tensor) -> Tensor:
-    """Come back from the opposite convention: True where attention is blocked.
-
-    Args:
-        allowed: bool, any shape, True where attention is allowed.
-
-    Returns:
-        bool, same shape, True where attention is blocked.
+    """Come back from the opposite convention: True where attention is blocked, any shape.
 
     >>> from_allowed(torch.ones(2, 2).tril().bool()).int().tolist()
     [[0, 1], [0, 0]]
@@ -319,16 +236,7 @@ def from_allowed(allowed: Tensor) -> Tensor:
 
 
 def to_additive(blocked: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Turn a boolean mask into the matrix that is added to the scores (B.5).
-
-    Filled, not multiplied: 0 · −∞ is NaN.
-
-    Args:
-        blocked: bool, any shape, True where attention is blocked.
-        dtype: a floating dtype, the same as that of the scores.
-
-    Returns:
-        same shape, −∞ where blocked, 0 elsewhere.
+    """Turn a mask of any shape into what is added to the scores, in their dtype: 0 or −∞ (B.5).
 
     >>> to_additive(torch.tensor([False, True])).tolist()
     [0.0, -inf]
@@ -340,17 +248,12 @@ def to_additive(blocked: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
             f"into it; got {dtype}"
         )
     zeros = torch.zeros(blocked.shape, dtype=dtype, device=blocked.device)
+    # Filled, not multiplied: 0 · −∞ is NaN.
     return zeros.masked_fill(blocked, float("-inf"))
 
 
 def from_additive(additive: Tensor) -> Tensor:
-    """Read a 0/−∞ matrix back as a boolean mask.
-
-    Args:
-        additive: any shape, 0 where allowed, −∞ where blocked.
-
-    Returns:
-        bool, same shape, True where blocked.
+    """Read a 0/−∞ matrix of any shape back as a boolean mask.
 
     >>> from_additive(generate_causal_logit_mask(2)).int().tolist()
     [[0, 1], [0, 0]]
@@ -371,20 +274,9 @@ def from_additive(additive: Tensor) -> Tensor:
 
 
 def to_mask_mod(blocked: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """Cross over to FlexAttention, which asks a function: True where attention is *allowed*.
+    """Cross over to FlexAttention's ``mask_mod``: a function, True where attention is *allowed*.
 
-    A table that is looked up saves FlexAttention no memory, as a rule written with ``>=`` would;
-    the kernel skips blocked blocks all the same. Source: Dong et al., "Flex Attention", 2024.
-
-    Args:
-        blocked: bool, shape (query, key) or (batch, head, query, key), True where attention is
-            blocked; ``batch`` and ``head`` may be 1, for all.
-
-    Returns:
-        Takes (batch, head, query, key) as integer tensors, as the ``mask_mod`` of
-        ``torch.nn.attention.flex_attention.create_block_mask`` does.
-
-    >>> mask_mod = to_mask_mod(generate_causal_mask(3))
+    >>> mask_mod = to_mask_mod(generate_causal_mask(3))  # shape (query, key), or (batch, head, …)
     >>> bool(mask_mod(0, 0, torch.tensor(0), torch.tensor(2)))
     False
     """
@@ -393,8 +285,11 @@ def to_mask_mod(blocked: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], T
             "blocked must have shape (query, key) or (batch, head, query, key), got "
             f"{tuple(blocked.shape)}; insert axes of length 1 with blocked[:, None]"
         )
-    table = to_allowed(blocked if blocked.ndim == 4 else blocked[None, None])
-    batches, heads = table.shape[:2]
+    # For ``torch.nn.attention.flex_attention.create_block_mask``. A table to look up saves it no
+    # memory, as a rule written with ``>=`` would; the kernel skips blocked blocks all the same.
+    # Source: Dong et al., "Flex Attention", 2024.
+    table = ~(blocked if blocked.ndim == 4 else blocked[None, None])
+    batches, heads = table.shape[:2]  # 1 is for all
 
     def mask_mod(batch, head, query, key):
         batch = batch if batches > 1 else 0
@@ -407,17 +302,13 @@ def _is_integer(dtype: torch.dtype) -> bool:
     return dtype != torch.bool and not dtype.is_floating_point and not dtype.is_complex
 
 
-def _as_tensor(values: Tensor | Sequence, device: torch.device | str | None) -> Tensor:
-    """Make a tensor of what came; one that is a tensor stays where it is, unless told to move."""
+def _as_tensor(values: Tensor | Sequence, device: Device) -> Tensor:
     if isinstance(values, Tensor):  # as_tensor would move it to a default device
         return values if device is None else values.to(device)
     return torch.as_tensor(values, device=device)
 
 
-def _check_labels(
-    name: str, labels: Tensor | Sequence, device: torch.device | str | None
-) -> Tensor:
-    """Turn one number per token into a tensor, shape (T,) or (batch, T)."""
+def _check_labels(name: str, labels: Tensor | Sequence, device: Device) -> Tensor:
     try:
         labels = _as_tensor(labels, device)
     except (TypeError, ValueError, RuntimeError) as error:

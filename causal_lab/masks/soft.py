@@ -10,39 +10,23 @@ import math
 import torch
 from torch import Tensor
 
+from causal_lab.masks.rules import Device
 from causal_lab.validation import check_floating, check_size, describe
 
 
 def soft_causal_bias(
     T: int,
-    depth: float | Tensor,
+    depth: float | Tensor,  # ∞ is the causal mask itself; a tensor may ask for a gradient
     *,
-    slope: float | Tensor = 0.0,
-    device: torch.device | str | None = None,
+    slope: float | Tensor = 0.0,  # how much further for each step into the future after the first
+    device: Device = None,
 ) -> Tensor:
-    """Lower the scores of the future by a depth instead of blocking them.
-
-    A finite depth d multiplies every weight of the future by e^(−d), against the past, or by less
-    with a slope, and never by 0. Source: the paper, §8.3 (soft masks) and §11 (learned ones), which
-    name them only.
-
-    Args:
-        depth: float or Tensor of shape (), how far the scores of the future are lowered, at least
-            0; ∞ is the causal mask itself. A tensor may ask for a gradient.
-        slope: float or Tensor of shape (), how much further for each step into the future after the
-            first, finite, at least 0.
-        device: where the bias is made; where ``depth`` is if that is a tensor, else the default
-            device.
-
-    Returns:
-        (query, key) = (T, T), 0 where ``key <= query``, −(depth + slope · (key − query − 1)) in the
-        future; float32, or the dtype of ``depth`` if that is a floating tensor.
+    """Lower the scores of the future by a depth instead of blocking them: (query, key) = (T, T).
 
     >>> soft_causal_bias(3, 4.0, slope=1.0).tolist()
     [[0.0, -4.0, -5.0], [0.0, 0.0, -4.0], [0.0, 0.0, 0.0]]
-    >>> soft_causal_bias(2, float("inf")).tolist()
-    [[0.0, -inf], [0.0, 0.0]]
     """
+    # Source: the paper, §8.3 (soft masks) and §11 (learned ones), which name them only.
     T = check_size("T", T)
     depth = _one_number("depth", depth, device)
     slope = _one_number("slope", slope, "cpu")  # where a number can be asked for
@@ -51,32 +35,22 @@ def soft_causal_bias(
     slope = slope.to(depth)
     position = torch.arange(T, device=depth.device)
     steps = position - position[:, None]  # how far in the future each key lies
+    # A finite depth d multiplies every weight of the future by e^(−d), against the past, or by less
+    # with a slope, and never by 0. The bias has the dtype of a floating depth, else float32.
     # Chosen, not multiplied by 0 and 1: 0 · ∞ is NaN. From 0, since the negative of 0 is −0.
     return torch.where(steps > 0, 0.0 - (depth + slope * (steps - 1)), 0.0)
 
 
 def soft_leak(T: int, t: int, depth: float | Tensor) -> float | Tensor:
-    """Say how much of a row's weight passes a soft mask when all scores are equal.
+    """Say how much of row t's weight passes a soft mask at equal scores; any shape (§3.2).
 
-    The slope of the bias is 0 here. At depth 0, with no mask at all, the leak is (T − t)/T. It
-    becomes exactly 0 only where e^(−depth) does: at ∞, or where the dtype runs out of small
-    numbers. Source: the paper, §3.2, whose limit x → −∞ is here walked step by step, from the score
-    of 0 of §3.1.
-
-    Args:
-        t: how many of them the row may see: the t-th token asks, 1 to T.
-        depth: any shape, how far the scores of the T − t tokens after it are lowered, at least 0; ∞
-            blocks them.
-
-    Returns:
-        (T − t) e^(−depth) / (t + (T − t) e^(−depth)): a float for a number, a tensor of the shape
-        of ``depth`` for a tensor.
-
-    >>> soft_leak(8, 2, 0.0)
-    0.75
-    >>> soft_leak(8, 2, 20.0) > 0, soft_leak(8, 2, float("inf"))
-    (True, 0.0)
+    >>> soft_leak(8, 2, 0.0), soft_leak(8, 2, 20.0) > 0, soft_leak(8, 2, float("inf"))
+    (0.75, True, 0.0)
     """
+    # The row sees t of the T tokens; depth lowers the scores of those after it, without a slope.
+    # The limit x → −∞ of §3.2 is here walked step by step, from the score of 0 of §3.1.
+    # At depth 0, with no mask at all, the leak is (T − t)/T. It becomes exactly 0 only where
+    # e^(−depth) does: at ∞, or where the dtype runs out of small numbers.
     T, t = check_size("T", T), check_size("t", t)
     if t > T:
         raise ValueError(f"t must lie between 1 and T={T}, got {t}; the t-th token is one of the T")
@@ -92,26 +66,18 @@ def soft_leak(T: int, t: int, depth: float | Tensor) -> float | Tensor:
     return power / (t + power)
 
 
-def span_gate(distance: float | Tensor, span: float | Tensor, ramp: float | Tensor) -> Tensor:
+def span_gate(
+    distance: float | Tensor,  # how far back the key lies, query − key
+    span: float | Tensor,  # up to which distance the gate is open; (head, 1, 1) for one per head
+    ramp: float | Tensor,  # over how many further steps it closes
+) -> Tensor:
     """Let near keys through, far ones not, and fade in between, so that the span can learn.
 
-    Only distances on the ramp have a slope: a span that no key lies near learns nothing. Source:
-    Sukhbaatar et al., "Adaptive attention span in transformers", 2019.
-
-    Args:
-        distance: how far back the key lies, query − key. The future, below 0, is not closed here:
-            block it with a causal mask.
-        span: up to which distance the gate is open; may ask for a gradient, for example of shape
-            (head, 1, 1) for one span per head.
-        ramp: over how many further steps it closes, above 0.
-
-    Returns:
-        of the shape that the three broadcast to, clamp((ramp + span − distance) / ramp, 0, 1): 1 up
-        to ``span``, 0 from ``span + ramp``.
-
-    >>> span_gate(torch.arange(6), span=2, ramp=2).tolist()
+    >>> span_gate(torch.arange(6), span=2, ramp=2).tolist()  # the shapes broadcast
     [1.0, 1.0, 1.0, 0.5, 0.0, 0.0]
     """
+    # Source: Sukhbaatar et al., "Adaptive attention span in transformers", 2019. 1 up to ``span``,
+    # 0 from ``span + ramp``.
     named = {"distance": distance, "span": span, "ramp": ramp}
     distance, span, ramp = _together(named)
     if not bool((ramp > 0).all()):
@@ -119,27 +85,21 @@ def span_gate(distance: float | Tensor, span: float | Tensor, ramp: float | Tens
             "ramp must be above 0 everywhere; a gate that closes at once has no slope to learn by, "
             "and is generate_sliding_window_mask"
         )
-    # The same as (ramp + span − distance) / ramp, and exactly 1 at distance = span.
+    # The same as (ramp + span − distance) / ramp, and exactly 1 at distance = span. Only distances
+    # on the ramp have a slope: a span that no key lies near learns nothing. The future, below 0, is
+    # not closed here: block it with a causal mask.
     return (1 + (span - distance) / ramp).clamp(0, 1)
 
 
 def gate_to_bias(gate: Tensor) -> Tensor:
-    """Turn a gate on the weights into a bias on the scores: its logarithm.
-
-    gate · e^score = e^(score + log gate): a gate is a soft mask. The slope of the logarithm is
-    1/gate; where the gate is 0, or so small that 1/gate overflows, the gradient here is 0, never
-    NaN. So what is closed gets no gradient and stays closed unless something else opens it.
-
-    Args:
-        gate: any shape, by how much each weight is multiplied before the row is made to sum to 1; 0
-            to 1.
-
-    Returns:
-        same shape and dtype, log gate; exactly −∞ where the gate is 0.
+    """Turn a gate on the weights, any shape, 0 to 1, into a bias on the scores: its logarithm.
 
     >>> gate_to_bias(torch.tensor([1.0, 0.0])).tolist()
     [0.0, -inf]
     """
+    # gate · e^score = e^(score + log gate): a gate is a soft mask. The slope of the logarithm is
+    # 1/gate; where the gate is 0, or so small that 1/gate overflows, the gradient here is 0, never
+    # NaN. So what is closed gets no gradient and stays closed unless something else opens it.
     check_floating("gate", gate)
     if not bool(((gate >= 0) & (gate <= 1)).all()):
         raise ValueError(
@@ -162,7 +122,7 @@ def _number(name: str, value: float) -> float:
     return number
 
 
-def _one_number(name: str, value: float | Tensor, device: torch.device | str | None) -> Tensor:
+def _one_number(name: str, value: float | Tensor, device: Device) -> Tensor:
     """Return one number of at least 0 as a floating tensor that keeps its gradient."""
     if not isinstance(value, Tensor):
         return torch.tensor(_number(name, value), dtype=torch.float32, device=device)

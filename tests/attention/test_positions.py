@@ -74,7 +74,7 @@ def looped_waves(positions, dim, base):
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def looped_turn(x, positions, base, layout):
+def looped_rotate(x, positions, base, layout):
     """Multiply each pair, read as a complex number, by e^(i·angle)."""
     length, dim = x.shape
     turned = torch.empty(length, dim, dtype=torch.float64)
@@ -129,7 +129,7 @@ def test_waves_are_sines_and_cosines_in_turn(length, dim, base, seed):
 @given(length=lengths, dim=dims, base=bases, layout=layouts, seed=seeds)
 def test_rotating_is_multiplying_complex_numbers(length, dim, base, layout, seed):
     x, positions = units(length, dim, seed=seed), some_positions(length, seed=seed)
-    wanted = looped_turn(x, positions.tolist(), base, layout)
+    wanted = looped_rotate(x, positions.tolist(), base, layout)
     near(rotate(x, positions, base=base, layout=layout), wanted)
     near(rotation(positions, dim, base=base, layout=layout)(x), wanted)
 
@@ -155,8 +155,8 @@ def test_the_defaults_are_those_of_the_papers():
     x, positions = units(6, 8), torch.arange(6)
     near(rotary_angles(torch.tensor(1), 8), torch.tensor([1.0, 0.1, 0.01, 0.001]), atol=1e-8)
     near(sinusoidal_positions(positions, 8), looped_waves(range(6), 8, 10000))
-    near(rotate(x, positions), looped_turn(x, range(6), 10000, "half"), atol=1e-6)
-    near(rotation(positions, 8)(x), looped_turn(x, range(6), 10000, "half"), atol=1e-6)
+    near(rotate(x, positions), looped_rotate(x, range(6), 10000, "half"), atol=1e-6)
+    near(rotation(positions, 8)(x), looped_rotate(x, range(6), 10000, "half"), atol=1e-6)
 
 
 # Laws of sinusoidal positions.
@@ -239,20 +239,20 @@ def test_rotating_by_nothing_changes_nothing(length, dim, base, layout, seed):
 @given(length=lengths, dim=dims, layout=layouts, seed=seeds)
 def test_a_prepared_rotation_is_the_rotation_for_all_layers(length, dim, layout, seed):
     positions = some_positions(length, seed=seed)
-    turn = rotation(positions, dim, base=100.0, layout=layout)
+    apply_rotation = rotation(positions, dim, base=100.0, layout=layout)
     for shape in [(length, dim), (3, length, dim), (2, 3, length, dim)]:
         x = numbers(*shape, seed=seed)
         before = x.clone()
-        assert torch.equal(turn(x), rotate(x, positions, base=100.0, layout=layout))
-        assert torch.equal(x, before)  # what came is left alone
+        assert torch.equal(apply_rotation(x), rotate(x, positions, base=100.0, layout=layout))
+        assert torch.equal(x, before)  # its input is left alone
 
 
 @every_layout
 def test_the_gradient_is_turned_back(layout):
     x, positions = numbers(5, 8).requires_grad_(), torch.arange(5)
-    came = numbers(5, 8, seed=1)
-    rotate(x, positions, layout=layout).backward(came)
-    near(x.grad, rotate(came, -positions, layout=layout), atol=1e-6)
+    gradient = numbers(5, 8, seed=1)
+    rotate(x, positions, layout=layout).backward(gradient)
+    near(x.grad, rotate(gradient, -positions, layout=layout), atol=1e-6)
 
 
 # The two layouts.
@@ -436,14 +436,14 @@ def test_positions_are_numbers_of_any_kind(dtype):
     assert sinusoidal_positions(positions, 4).dtype == torch.float32
     near(sinusoidal_positions(positions, 4), looped_waves([0, 3, 11], 4, 10000))
     x = units(3, 4)
-    near(rotate(x, positions), looped_turn(x, [0, 3, 11], 10000, "half"))
+    near(rotate(x, positions), looped_rotate(x, [0, 3, 11], 10000, "half"))
 
 
 def test_one_may_stand_between_two_places():
     x, between = units(3, 4), torch.tensor([0.5, 1.25, -2.5])
     near(sinusoidal_positions(between, 4), looped_waves(between.tolist(), 4, 10000))
     for layout in LAYOUTS:
-        wanted = looped_turn(x, between.tolist(), 10000, layout)
+        wanted = looped_rotate(x, between.tolist(), 10000, layout)
         near(rotate(x, between, layout=layout), wanted)
 
 
@@ -457,13 +457,13 @@ def test_a_rotation_keeps_the_dtype(layout, dtype, atol):
     turned = rotate(x, positions, layout=layout)
     assert turned.dtype == dtype
     for row in range(2):
-        near(turned[row], looped_turn(x[row], range(6), 10000, layout), atol=atol)
+        near(turned[row], looped_rotate(x[row], range(6), 10000, layout), atol=atol)
 
 
 @every_layout
 def test_in_half_precision_the_angles_are_not_rounded(layout):
     x, positions = units(3, 8).half(), torch.tensor([1001, 1003, 2049])  # 2049 is no half
-    near(rotate(x, positions, layout=layout), looped_turn(x, positions, 10000, layout), atol=4e-3)
+    near(rotate(x, positions, layout=layout), looped_rotate(x, positions, 10000, layout), atol=4e-3)
 
 
 def test_nobody_stands_nowhere():
@@ -593,23 +593,23 @@ def test_positions_that_do_not_fit_are_told(layout, positions, x):
     where = torch.zeros(positions, dtype=torch.long)
     with pytest.raises(ValueError, match=message):
         rotate(torch.zeros(x), where, layout=layout)
-    turn = rotation(where, x[-1], layout=layout)
+    apply_rotation = rotation(where, x[-1], layout=layout)
     with pytest.raises(ValueError, match=message):
-        turn(torch.zeros(x))
+        apply_rotation(torch.zeros(x))
 
 
 @every_layout
 @pytest.mark.parametrize("dim", [2, 6, 12])
 def test_a_rotation_turns_vectors_of_its_own_size_only(layout, dim):
     # Of these, dim=2 has one angle, which would broadcast over all pairs.
-    turn = rotation(torch.arange(5), dim, layout=layout)
-    assert turn(torch.zeros(5, dim)).shape == (5, dim)
+    apply_rotation = rotation(torch.arange(5), dim, layout=layout)
+    assert apply_rotation(torch.zeros(5, dim)).shape == (5, dim)
     with pytest.raises(ValueError, match=rf"for dim={dim}, got x of shape \(5, 8\)"):
-        turn(torch.zeros(5, 8))
+        apply_rotation(torch.zeros(5, 8))
     with pytest.raises(ValueError, match="x must be a floating tensor"):
-        turn(torch.zeros(5, dim, dtype=torch.long))
+        apply_rotation(torch.zeros(5, dim, dtype=torch.long))
     with pytest.raises(ValueError, match=r"got x of shape \(\)"):
-        turn(torch.tensor(0.0))
+        apply_rotation(torch.tensor(0.0))
 
 
 def test_positions_lie_where_the_vectors_do():

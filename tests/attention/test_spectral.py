@@ -202,9 +202,9 @@ def test_cumulative_products_stand_on_those_before(A, depth):
 @given(lengths, seeds, spreads)
 def test_the_eigenvalues_are_the_diagonal_and_none_is_larger_than_one(T, seed, spread):
     A = draw(T, seed, spread)
-    turn = torch.linalg.qr(torch.randn(T, T, generator=generator(seed), dtype=DOUBLE)).Q
+    basis = torch.linalg.qr(torch.randn(T, T, generator=generator(seed), dtype=DOUBLE)).Q
     # In another basis it is no triangle, and its characteristic polynomial is the same.
-    found = np.poly((turn @ A @ turn.T).numpy())
+    found = np.poly((basis @ A @ basis.T).numpy())
     assert np.allclose(found, np.poly(A.diagonal().numpy()), atol=1e-8)
     assert A[0, 0] == A.diagonal().max() == 1
     others = sorted(A.diagonal().tolist()[1:])
