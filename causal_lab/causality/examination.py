@@ -39,8 +39,7 @@ class Examination:
         inputs: Tensor, shape (batch, length, …).
         lookahead: int, how far ahead an output may look.
         special_ids: tuple of int, ids to try ahead.
-        cuts: list of int.
-        whole: bool, whether these are all the cuts.
+        cuts: list of int, and ``whole``, whether these are all the cuts.
 
     >>> from causal_lab.causality.runner import Runner
     >>> inputs = torch.randn(1, 3, 2)
@@ -227,7 +226,7 @@ class Examination:
         small, waiting = 0, []
         for number in range(rounds):
             for cut in self.cuts:
-                inputs = self.futures.other_values(cut, self.generator, turn=number)
+                inputs = self.futures.other_values(cut, self.generator, offset=number)
                 trial = Trial(OTHER_VALUES, cut, inputs)
                 if small >= _ENOUGH:
                     # The model rounds: natively this would have to be repeated anyway.

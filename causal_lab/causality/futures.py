@@ -24,10 +24,7 @@ def changed_values(inputs: Tensor, vocabulary: int, special_ids: tuple[int, ...]
 
 
 class Futures:
-    """Inputs that agree with the real ones before a cut and differ after it.
-
-    Args:
-        inputs, vocabulary, special_ids: as for :func:`changed_values`.
+    """Inputs that agree with the real ones before a cut and differ from it on.
 
     >>> Futures(torch.zeros(1, 3, 2)).length
     3
@@ -38,13 +35,7 @@ class Futures:
         self.batch, self.length = inputs.shape[:2]
 
     def only(self, position: int, changed: Tensor) -> Tensor:
-        """Take one position of changed inputs and leave the others as they really are.
-
-        Args:
-            changed: shape of the inputs, where it is taken from.
-
-        Returns:
-            shape of the inputs.
+        """Take one position of changed inputs, shape of the inputs; leave the others as they are.
 
         >>> futures = Futures(torch.tensor([[1, 2, 3]]))
         >>> futures.only(1, torch.tensor([[7, 8, 9]])).tolist()
@@ -80,21 +71,14 @@ class TokenFutures(Futures):
         return {"one id repeated": self._all_one}
 
     def other_values(
-        self, cut: int, generator: torch.Generator, *, turn: int = 0, tame: bool = False
+        self, cut: int, generator: torch.Generator, *, offset: int = 0, tame: bool = False
     ) -> Tensor:
         """Replace every id after the cut, by turns in four ways.
 
         Any ids, half of them the sequence's own (for models that look for equal tokens); the last
         id once more and then any; special ids among them; one id repeated. A tame future has the
-        sequence's own ids only.
-
-        Args:
-            cut: the first changed input.
-            turn: deals the kinds out in another order.
-            tame: take only what was really there.
-
-        Returns:
-            shape of the inputs.
+        sequence's own ids only. Another ``offset`` deals the kinds out in another order. Gives the
+        shape of the inputs.
 
         >>> futures = TokenFutures(torch.tensor([[1, 2, 3]]), vocabulary=5)
         >>> new = futures.other_values(1, torch.Generator().manual_seed(0))
@@ -103,7 +87,7 @@ class TokenFutures(Futures):
         """
         old = self.inputs[:, cut:].cpu().long()
         mixed = self._mixed(old, generator, tame)
-        kind = self._kind(cut + turn, 4)[:, None]
+        kind = self._kind(cut + offset, 4)[:, None]
         last = self.inputs[:, max(cut - 1, 0) : max(cut, 1)].cpu().long()
         again = torch.cat([last, mixed[:, 1:]], dim=1)
         new = torch.where(kind == 1, again, mixed)
@@ -144,10 +128,7 @@ class TokenFutures(Futures):
 
 
 class FloatFutures(Futures):
-    """Other vectors after a cut.
-
-    Args:
-        inputs, vocabulary, special_ids: as for :func:`changed_values`; only the inputs matter.
+    """Other vectors after a cut; of its arguments only the inputs matter.
 
     >>> list(FloatFutures(torch.randn(1, 3, 2)).patterns)
     ['large values']
@@ -171,21 +152,14 @@ class FloatFutures(Futures):
         return {"large values": self.large_values}
 
     def other_values(
-        self, cut: int, generator: torch.Generator, *, turn: int = 0, tame: bool = False
+        self, cut: int, generator: torch.Generator, *, offset: int = 0, tame: bool = False
     ) -> Tensor:
         """Draw vectors of the inputs' own spread, by turns in four ways.
 
         All drawn; the last vector once more and then drawn ones; all zeros; drawn ones that end in
         zeros. Repeats and zeros are common signs of padding. A tame future mixes the vectors that
-        were really there, for models that take no others.
-
-        Args:
-            cut: the first changed input.
-            turn: deals the kinds out in another order.
-            tame: take only what was really there.
-
-        Returns:
-            shape of the inputs.
+        were really there, for models that take no others. Another ``offset`` deals the kinds out in
+        another order. Gives the shape of the inputs.
 
         >>> futures = FloatFutures(torch.ones(1, 3, 1))
         >>> new = futures.other_values(1, torch.Generator().manual_seed(0))
@@ -195,7 +169,7 @@ class FloatFutures(Futures):
         if tame:
             return self._join(cut, self._within_range(cut, generator))
         drawn = self._draw(cut, generator)
-        kind = self._kind(cut + turn, 4).reshape(-1, *[1] * (drawn.ndim - 1))
+        kind = self._kind(cut + offset, 4).reshape(-1, *[1] * (drawn.ndim - 1))
         old = self.inputs[:, cut:].cpu().double()
         last = self.inputs[:, max(cut - 1, 0) : max(cut, 1)].cpu().double()
         again = torch.cat([last, drawn[:, 1:]], dim=1)
@@ -209,14 +183,10 @@ class FloatFutures(Futures):
     def large_values(
         self, cut: int, generator: torch.Generator, scale: float | None = None
     ) -> Tensor:
-        """Draw vectors of both signs, many times larger than the inputs.
+        """Draw vectors of both signs, many times larger than the inputs, of their shape.
 
         Args:
-            cut: the first changed input.
             scale: how many times larger; the largest of ``scales`` if not given.
-
-        Returns:
-            shape of the inputs.
 
         >>> futures = FloatFutures(torch.randn(1, 3, 4))
         >>> new = futures.large_values(1, torch.Generator().manual_seed(0))

@@ -80,14 +80,9 @@ def _indices_of(func, args: tuple, kwargs: dict, tables: set[int]) -> tuple[Tens
 
 
 def vocabulary_of(ids: Tensor, seen: Lookups) -> int | None:
-    """Say how many tokens there are, from the tables in which the ids were looked up.
+    """Say how many tokens there are: rows of the smallest table in which the ids were looked up.
 
-    Args:
-        ids: integer, shape (batch, length).
-        seen: what a forward pass looked up.
-
-    Returns:
-        Rows of the smallest such table; None if the ids were looked up nowhere.
+    Ids have shape (batch, length). None if they were looked up nowhere.
 
     >>> ids = torch.tensor([[3, 4]])
     >>> with Lookups(set()) as seen:
@@ -249,18 +244,7 @@ class Paths:
         return strength
 
     def gradients(self, position: int, direction: Tensor) -> dict[int, Tensor]:
-        """Take the gradient of one output position with respect to every leaf.
-
-        Args:
-            position, direction: as for :meth:`row`.
-
-        Returns:
-            By the leaf's number; leaves that are not reached are missing.
-
-        >>> with Runner(torch.nn.Identity(), batch=1, length=2) as run:
-        ...     list(Paths(run, torch.zeros(1, 2, 1)).gradients(0, torch.ones(1, 2, 1)))
-        [-1]
-        """
+        """Take the gradient of one output position, by the number of each leaf that it reaches."""
         chosen = torch.zeros_like(self.output)
         chosen[:, position] = direction[:, position].to(chosen)
         self.run.backwards += 1
@@ -285,7 +269,6 @@ class Paths:
         """Move the later inputs along the gradient and run again.
 
         Args:
-            position, direction: as for :meth:`row`.
             step: how far, in units of the leaves.
 
         Returns:

@@ -14,10 +14,7 @@ _ASKS_ONLY = ("__get__", "__set__", "data_ptr", "numpy", "requires_grad_", "unty
 
 
 def matching(dtype: torch.dtype, wanted: torch.dtype) -> torch.dtype:
-    """Give the dtype of the wanted precision, complex for complex.
-
-    Args:
-        wanted: float64 or float32.
+    """Give the dtype of the wanted precision, float64 or float32, complex for complex.
 
     >>> matching(torch.complex64, torch.float64)
     torch.complex128
@@ -28,10 +25,7 @@ def matching(dtype: torch.dtype, wanted: torch.dtype) -> torch.dtype:
 
 
 def is_number(tensor: Tensor) -> bool:
-    """Say whether a tensor has a precision: floating or complex.
-
-    Args:
-        tensor: any tensor.
+    """Say whether any tensor has a precision: floating or complex.
 
     >>> is_number(torch.ones(1)), is_number(torch.ones(1).bool())
     (True, False)
@@ -41,10 +35,7 @@ def is_number(tensor: Tensor) -> bool:
 
 @contextmanager
 def converted(tensors: list[Tensor], dtype: torch.dtype) -> Iterator[None]:
-    """Hold tensors in another precision inside the ``with`` block; aliases stay aliases.
-
-    Args:
-        tensors: changed in place, and back.
+    """Hold tensors in another precision, in place, inside ``with``; aliases stay aliases.
 
     >>> weight = torch.ones(2)
     >>> with converted([weight], torch.float64):
@@ -55,14 +46,14 @@ def converted(tensors: list[Tensor], dtype: torch.dtype) -> Iterator[None]:
     for tensor in tensors:
         if is_number(tensor) and not tensor.is_inference():
             groups[tensor.untyped_storage().data_ptr(), tensor.dtype].append(tensor)
-    came = [(tensor, tensor.data) for group in groups.values() for tensor in group]
+    before = [(tensor, tensor.data) for group in groups.values() for tensor in group]
     try:
         with torch.no_grad():
             for group in groups.values():
                 _convert(group, dtype)
         yield
     finally:
-        for tensor, data in came:
+        for tensor, data in before:
             tensor.data = data
 
 

@@ -105,13 +105,7 @@ class CausalityReport:
         return f"<CausalityReport causal={self.causal}>"
 
     def evidence_of(self, method: str) -> Evidence:
-        """Look up what one method says.
-
-        >>> from causal_lab.causality import check_causality
-        >>> report = check_causality(torch.nn.Identity(), torch.randn(1, 3, 2))
-        >>> report.evidence_of("gradients").independent
-        True
-        """
+        """Look up what one method says."""
         for evidence in self.evidence:
             if evidence.method == method:
                 return evidence

@@ -78,9 +78,9 @@ class Runner:
             stack.callback(self._randomness.restore_default_dtype)
             if any(map(is_lazy, (*self.model.parameters(), *self.model.buffers()))):
                 self._wake_a_copy()
-            came = Snapshot(self.model)
-            stack.callback(came.restore)
-            stack.callback(came.restore_generators)
+            before = Snapshot(self.model)
+            stack.callback(before.restore)
+            stack.callback(before.restore_generators)
             if self.train is not None:
                 self.model.train(self.train)
             self._start = Snapshot(self.model)

@@ -39,17 +39,10 @@ class Trial:
     future_is_finite: bool = True
 
     def note(self, precision: str, base: Tensor, output: Tensor, limit: int) -> None:
-        """Compare the first ``limit`` outputs with those for the real inputs.
+        """Compare the ``limit`` outputs before the cut with those for the real inputs.
 
         Args:
-            precision: in which both were computed.
             base, output: shape (batch, length, …), outputs for the real and for the changed inputs.
-            limit: how many outputs lie before the cut.
-
-        >>> trial = Trial("other values", 1, torch.zeros(1, 2, 1))
-        >>> trial.note("native", torch.zeros(1, 2, 1), torch.ones(1, 2, 1), limit=1)
-        >>> trial.relative["native"].tolist()
-        [1.0, 0.0]
         """
         components = torch.maximum(component_scale(base), component_scale(output))
         self.sizes[precision] = movement(base, output, limit)
@@ -59,17 +52,7 @@ class Trial:
             self.amplitude = max(1.0, largest / (float(components.max()) or 1.0))
 
     def moved(self, precision: str) -> bool:
-        """Say whether any earlier output moved in this precision.
-
-        Args:
-            precision: "native", "fine" or "coarse".
-
-        Returns:
-            False also where it was not computed.
-
-        >>> Trial("other values", 1, torch.zeros(1, 2, 1)).moved("fine")
-        False
-        """
+        """Say whether any earlier output moved; False also where it was not computed."""
         return precision in self.sizes and bool((self.sizes[precision] > 0).any())
 
 
@@ -90,26 +73,16 @@ class Border:
 
     @classmethod
     def between(cls, coarse: torch.dtype, fine: torch.dtype) -> "Border":
-        """Set it for two precisions.
-
-        Returns:
-            From 32 to 64 bits, rounding shrinks by 5·10⁸; a leak does not shrink at all.
-
-        >>> Border.between(torch.bfloat16, torch.float32).shrinks_to > 1e-3
-        True
-        """
+        """Set it for two precisions."""
+        # From 32 to 64 bits, rounding shrinks by 5·10⁸; a leak does not shrink at all.
         eps = torch.finfo(fine).eps
         return cls(100 * eps, max(1e-6, 100 * eps / torch.finfo(coarse).eps))
 
     def leaks(self, trial: Trial, usual: float = 0.0) -> Tensor:
-        """Say which outputs moved by more than rounding.
+        """Say which outputs moved by more than rounding: bool, shape (length,).
 
         Args:
-            trial: with whatever was computed of it.
             usual: how far the model's other trials moved natively by rounding alone.
-
-        Returns:
-            bool, shape (length,), True for a leak.
 
         >>> trial = Trial("other values", 1, torch.zeros(1, 2, 1))
         >>> trial.note("fine", torch.zeros(1, 2, 1), torch.ones(1, 2, 1), limit=1)
@@ -130,14 +103,9 @@ class Border:
         return (fine > torch.maximum(floor, rounding)) & (finite | ~fine.isfinite())
 
     def doubts(self, trial: Trial) -> Tensor:
-        """Say which outputs moved without it being clear by what.
+        """Say which outputs moved by little where only the native precision was computed.
 
-        Args:
-            trial: with whatever was computed of it.
-
-        Returns:
-            bool, shape (length,), True where only the native precision was computed, and it moved
-            by little.
+        What moved them is not clear yet. Gives bool, shape (length,).
 
         >>> trial = Trial("other values", 1, torch.zeros(1, 2, 1))
         >>> trial.note("native", torch.ones(1, 2, 1), torch.ones(1, 2, 1) + 1e-6, limit=1)
@@ -157,8 +125,7 @@ def movement(base: Tensor, new: Tensor, limit: int, components: Tensor | None = 
         components: shape (…), units to measure in.
 
     Returns:
-        float64, shape (length,), the largest difference; infinite where only one of the two is a
-        number.
+        float64, shape (length,), the largest; infinite where only one of the two is a number.
 
     >>> movement(torch.zeros(1, 2, 1), torch.ones(1, 2, 1), limit=1).tolist()
     [1.0, 0.0]
@@ -177,13 +144,7 @@ def movement(base: Tensor, new: Tensor, limit: int, components: Tensor | None = 
 
 
 def component_scale(output: Tensor) -> Tensor:
-    """Give the largest finite number of each component of the output.
-
-    Args:
-        output: shape (batch, length, …).
-
-    Returns:
-        float64, shape (…), over batch and length.
+    """Give the largest finite number of each component, float64, shape (…), over batch and length.
 
     >>> component_scale(torch.tensor([[[1.0, 5.0], [-2.0, 4.0]]])).tolist()
     [2.0, 5.0]
@@ -193,13 +154,7 @@ def component_scale(output: Tensor) -> Tensor:
 
 
 def differs(first: Tensor, second: Tensor) -> bool:
-    """Say whether two outputs are not the same to the last bit.
-
-    Args:
-        first, second: shape (batch, length, …).
-
-    Returns:
-        NaN counts as the same as NaN.
+    """Say whether two outputs, shape (batch, length, …), differ in any bit; NaN is as NaN.
 
     >>> differs(torch.full((1, 1, 1), torch.nan), torch.full((1, 1, 1), torch.nan))
     False

@@ -34,13 +34,7 @@ def judge(seen: Examination) -> CausalityReport:
 
 
 def undecided(seen: Examination, reason: str) -> CausalityReport:
-    """Say that nothing can be said.
-
-    Args:
-        seen: as far as it came.
-
-    Returns:
-        With ``causal=None``.
+    """Say that nothing can be said, and why.
 
     >>> from causal_lab.causality import check_causality
     >>> check_causality(torch.nn.Identity(), torch.full((1, 3, 2), torch.nan)).causal is None

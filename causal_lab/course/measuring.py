@@ -1,4 +1,8 @@
-"""How good is a trained model at writing, at guessing, at filling in? In numbers."""
+"""How good is a trained model at writing, at guessing, at filling in? In numbers.
+
+Models are in eval mode. Batches have shape (batch, length) and hold token ids that the model was
+not trained on; how the texts are cut into batches does not matter.
+"""
 
 import math
 from collections.abc import Collection, Sequence
@@ -14,14 +18,7 @@ from causal_lab.validation import check_size
 
 @torch.no_grad()
 def bits_per_token(model: GPT, batches: Sequence[Tensor]) -> float:
-    """Measure how surprised a model is by the next token of a text.
-
-    Args:
-        model: in eval mode.
-        batches: each of shape (batch, length), token ids that it was not trained on.
-
-    Returns:
-        Mean cross-entropy in bits, however the texts are cut into batches.
+    """Measure how surprised a model is by the next token of a text: mean cross-entropy in bits.
 
     >>> model = GPT(4, 8, d_model=8, num_heads=2).eval()
     >>> bits_per_token(model, [torch.zeros(2, 8, dtype=torch.long)]) > 0
@@ -40,18 +37,13 @@ def bits_per_token(model: GPT, batches: Sequence[Tensor]) -> float:
 def bits_when_writing(
     model: Transformer, batches: Sequence[Tensor], positions: Sequence[int]
 ) -> float:
-    """Measure how surprised a model is by a token that is really not there yet.
+    """Measure how surprised a model is by a token that is really not there yet: mean bits.
 
-    The model gets what stands before and nothing else, as when it writes. A GPT is asked for the
+    The model gets what stands before and nothing else, as when it writes: a GPT is asked for the
     next token, a BERT for a mask token put at the end.
 
     Args:
-        model: GPT or BERT, in eval mode.
-        batches: each of shape (batch, length), token ids that it was not trained on.
         positions: which tokens are asked for; from 1 on.
-
-    Returns:
-        Mean cross-entropy in bits, however the texts are cut into batches.
 
     >>> model = GPT(1, 8, d_model=8, num_heads=2).eval()
     >>> bits_when_writing(model, [torch.zeros(2, 8, dtype=torch.long)], positions=[3])
@@ -66,22 +58,17 @@ def bits_when_writing(
             right = ids[:, position].long()
             nats += cross_entropy(logits, right, reduction="sum").item()
             asked += len(ids)
-    return abs(nats / asked / math.log(2))
+    return abs(nats / asked / math.log(2))  # never −0.0
 
 
 @torch.no_grad()
 def fill_accuracy(model: Transformer, batches: Sequence[Tensor], positions: Sequence[int]) -> float:
-    """Hide one token at a time and count how often the model names it.
+    """Hide one token at a time and give the share that the model names.
 
     A BERT reads the sequence with the mask token in its place; a GPT reads what stands before.
 
     Args:
-        model: BERT or GPT, in eval mode.
-        batches: each of shape (batch, length), token ids that it was not trained on.
         positions: which tokens are hidden, one after the other; from 1 on.
-
-    Returns:
-        Share of right answers.
 
     >>> model = BERT(1, 8, d_model=8, num_heads=2).eval()
     >>> fill_accuracy(model, [torch.zeros(2, 8, dtype=torch.long)], positions=[3])
@@ -106,19 +93,16 @@ def write(
     seed: int,
     temperature: float = 0.8,
 ) -> Tensor:
-    """Let a model write on, one token after the other.
+    """Let a GPT or a BERT write on, asked as in :func:`bits_when_writing`.
 
-    A GPT is asked for the token after the last; a BERT for a mask token put at the end. When the
-    text gets longer than the model reads, it reads the end of it.
+    When the text gets longer than the model reads, it reads the end of it.
 
     Args:
-        model: GPT or BERT, in eval mode.
         prompt: integer, shape (batch, length), how the texts begin.
-        seed: the same seed writes the same texts.
         temperature: below 1 prefers what is likely.
 
     Returns:
-        integer, shape (batch, length + steps), the prompts and what was written.
+        shape (batch, length + steps), the prompts and what was written.
 
     >>> model = GPT(4, 8, d_model=8, num_heads=2).eval()
     >>> write(model, torch.zeros(2, 1, dtype=torch.long), 12, seed=0).shape
@@ -130,37 +114,27 @@ def write(
     ids = prompt
     for _ in range(check_size("steps", steps)):
         logits = _guess_next(model, ids).float().cpu() / temperature
+        # Drawn in the vocabulary's order; generation.sample, which sorts, would write other texts.
         chosen = torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)
         ids = torch.cat([ids, chosen.to(ids.device)], dim=1)
     return ids
 
 
 def share_of_known_words(text: str, known: Collection[str]) -> float:
-    """Say how much of a text consists of real words.
+    """Say which share of a text's characters stands in real words of two letters or more.
 
-    Args:
-        text: words between spaces; the first and the last may be cut and do not count.
+    Who writes single letters or spaces only gets 0.
 
-    Returns:
-        Characters in real words of two letters or more, as a share of all characters: who writes
-        single letters or spaces only gets 0.
-
-    >>> share_of_known_words("cut a real wrod cut", {"a", "real"})
-    0.36363636363636365
+    >>> share_of_known_words("cut a real wrod cut", {"a", "real"}) == 4 / len("a real wrod")
+    True
     """
-    words = text.split(" ")[1:-1]
+    words = text.split(" ")[1:-1]  # the first and the last may be cut
     letters = sum(len(word) for word in words if len(word) > 1 and word in known)
     return letters / max(len(" ".join(words)), 1)
 
 
 def as_text(ids: Tensor, vocabulary: Vocabulary) -> str:
-    """Put characters together again.
-
-    Args:
-        ids: integer, shape (length,), characters by number.
-
-    Returns:
-        The text; an unknown character is a box.
+    """Put characters together again, from numbers of shape (length,); an unknown one is a box.
 
     >>> as_text(torch.tensor([1, 2, 0]), Vocabulary.from_tokens("aab"))
     'ab□'

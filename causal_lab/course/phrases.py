@@ -66,15 +66,9 @@ PLURAL = {
 
 
 def generate_phrases(max_adjectives: int = 3) -> list[tuple[str, str]]:
-    """List every phrase of the grammar with its translation.
+    """List every phrase of the grammar with its translation, always in the same order.
 
     Source: the paper, §7.2, which names machine translation.
-
-    Args:
-        max_adjectives: at most so many before a noun.
-
-    Returns:
-        English and Vietnamese, words separated by spaces; always in the same order.
 
     >>> phrases = generate_phrases()
     >>> len(phrases)
@@ -95,15 +89,7 @@ def generate_phrases(max_adjectives: int = 3) -> list[tuple[str, str]]:
 def split_phrases(
     phrases: Sequence[tuple[str, str]], test_size: int, *, seed: int
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Put some phrases aside, never to be trained on.
-
-    Args:
-        phrases: from :func:`generate_phrases`.
-        test_size: how many; fewer than there are.
-        seed: the same seed puts the same ones aside.
-
-    Returns:
-        train, test: no phrase is in both, and together they are all.
+    """Put some phrases aside, never to be trained on: gives ``train, test``.
 
     >>> train, test = split_phrases(generate_phrases(), test_size=1000, seed=0)
     >>> len(train), len(test), set(train) & set(test)
@@ -119,10 +105,7 @@ def split_phrases(
 
 
 def phrase_vocabulary(texts: Iterable[str]) -> Vocabulary:
-    """Give each word of a language its number.
-
-    Returns:
-        0 is no word and fills up rows, 1 starts a text, 2 ends it; then the words, sorted.
+    """Number a language's words, sorted; 0 is no word and fills up rows, 1 starts, 2 ends a text.
 
     >>> phrase_vocabulary(["red cats", "red dogs"]).tokens
     ('<unknown>', '<start>', '<end>', 'cats', 'dogs', 'red')
@@ -138,18 +121,16 @@ def encode_phrases(
     Args:
         texts: words separated by spaces; at least one text, none empty.
         vocabulary: from :func:`phrase_vocabulary`.
-        with_ends: whether to put the start token before each text and the end token after it.
+        with_ends: put the start token before each text and the end token after it.
 
     Returns:
         ids: int64, shape (text, length), on the CPU.
         padding: bool, shape (text, length), True where there is no word.
 
     >>> words = phrase_vocabulary(["red cats"])
-    >>> ids, padding = encode_phrases(["red cats", "cats"], words)
+    >>> ids, padding = encode_phrases(["red cats", "cats"], words, with_ends=True)
     >>> ids.tolist(), padding.int().tolist()
-    ([[4, 3], [3, 0]], [[0, 0], [0, 1]])
-    >>> encode_phrases(["red cats"], words, with_ends=True)[0].tolist()
-    [[1, 4, 3, 2]]
+    ([[1, 4, 3, 2], [1, 3, 2, 0]], [[0, 0, 0, 0], [0, 0, 0, 1]])
     """
     if isinstance(texts, str):
         raise ValueError(f"texts must be a list of texts, got one; write [{texts!r}]")
@@ -165,15 +146,7 @@ def encode_phrases(
 
 
 def decode_phrase(ids: Tensor, vocabulary: Vocabulary) -> str:
-    """Turn one row of ids into a text again.
-
-    Args:
-        ids: int64, shape (length,), what comes after the end token does not count, nor does a start
-            token before.
-        vocabulary: from :func:`phrase_vocabulary`.
-
-    Returns:
-        Words separated by spaces.
+    """Turn one row of ids, shape (length,), into a text, up to the end token and without the ends.
 
     >>> words = phrase_vocabulary(["red cats"])
     >>> decode_phrase(torch.tensor([1, 4, 3, 2, 0, 0]), words)
@@ -194,17 +167,11 @@ def phrase_batches(
     seed: int,
     device: torch.device | str | None = None,
 ) -> list[dict[str, Tensor]]:
-    """Draw batches of phrases at random, with what a translation loss needs.
-
-    Args:
-        phrases: source and target.
-        source_vocabulary, target_vocabulary: from :func:`phrase_vocabulary`.
-        seed: the same seed draws the same phrases, on every device.
-        device: where the batches go; the CPU if not given.
+    """Draw batches of phrases at random, the same ones on every device; the CPU if none is given.
 
     Returns:
-        ``source``, ``target`` (with start and end token), ``source_padding`` and
-        ``target_padding``, each of shape (batch, length).
+        What a translation loss needs: ``source``, ``target`` (with start and end token),
+        ``source_padding`` and ``target_padding``, each of shape (batch, length).
 
     >>> phrases = [("red cats", "con mèo đỏ")]
     >>> english, vietnamese = (phrase_vocabulary(texts) for texts in zip(*phrases))

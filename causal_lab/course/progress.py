@@ -10,13 +10,7 @@ Step = TypeVar("Step")
 
 
 def with_bar(steps: Iterable[Step], total: int, text: str) -> Iterator[Step]:
-    """Draw a bar while somebody goes through the steps.
-
-    In a notebook it is a widget beside a constant text, which a saved output can repeat; else it is
-    tqdm's own line.
-
-    Args:
-        text: what a notebook saves in place of the bar.
+    """Draw a bar while somebody goes through the steps; a notebook saves ``text`` in its place.
 
     >>> list(with_bar([1, 2], total=2, text="2 steps"))
     [1, 2]
@@ -33,7 +27,7 @@ def with_bar(steps: Iterable[Step], total: int, text: str) -> Iterator[Step]:
     if not hasattr(bar, "container"):  # switched off by TQDM_DISABLE
         yield from steps
         return
-    # A bar's own text holds times, which no saved output can repeat.
+    # A bar's own text holds times, which no saved output can repeat; a constant one goes with it.
     view = {"version_major": 2, "version_minor": 0, "model_id": bar.container.model_id}
     view_type = "application/vnd.jupyter.widget-view+json"
     display({"text/plain": text, view_type: view}, raw=True)

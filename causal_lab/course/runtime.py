@@ -19,14 +19,10 @@ MASK_IMPLEMENTATION = "boolean, True = blocked; −∞ in the softmax; dead rows
 
 
 def seed_everything(seed: int = 42) -> torch.Generator:
-    """Seed every generator that the series could touch and return one to draw from.
+    """Seed PyTorch (the paper, B.11), Python and NumPy, and return a generator to draw from.
 
-    Draw with the returned generator, on the CPU, and move the result: then a notebook prints the
-    same numbers on CPU and GPU. Source: the paper, B.11, which seeds PyTorch alone; Python's and
-    NumPy's generators are seeded here as well.
-
-    Args:
-        seed: 0 to 2³² − 1.
+    Draw with it, on the CPU, and move the result: then a notebook prints the same numbers on CPU
+    and GPU.
 
     >>> generator = seed_everything(0)
     >>> torch.equal(torch.randn(2, generator=generator), torch.randn(2))
@@ -58,35 +54,20 @@ def default_device() -> torch.device:
 class ReproducibilityReport:
     """What must be known to run something again: prints as a table, saves as JSON.
 
-    Args:
-        mask_implementation: how the future is blocked.
-        versions: of Python and the packages the series stands on.
-        driver: the GPU driver's version and the CUDA that PyTorch was built for, or "none".
-        platform: operating system and processor.
-        configuration: whatever the experiment calls its own: seeds, sizes, learning rates.
-
-    >>> report = reproducibility_report(seed=42)
-    >>> report.configuration
+    >>> reproducibility_report(seed=42).configuration
     {'seed': 42}
     """
 
     mask_implementation: str
-    versions: dict[str, str]
+    versions: dict[str, str]  # of Python and the packages the series stands on
     device: str
-    driver: str
-    platform: str
+    driver: str  # the GPU driver's version and the CUDA that PyTorch was built for, or "none"
+    platform: str  # operating system and processor
     threads: int
-    configuration: dict = field(default_factory=dict)
+    configuration: dict = field(default_factory=dict)  # seeds, sizes, learning rates
 
     def rows(self) -> list[tuple[str, str]]:
-        """List the report as pairs, for a table.
-
-        Returns:
-            What, and its value.
-
-        >>> reproducibility_report().rows()[0][0]
-        'mask'
-        """
+        """List the report as pairs of a name and its value, for a table."""
         return [
             ("mask", self.mask_implementation),
             *self.versions.items(),
@@ -103,17 +84,7 @@ class ReproducibilityReport:
         return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
     def save(self, path: str | Path) -> Path:
-        """Write the report as JSON.
-
-        Args:
-            path: the file; it is overwritten.
-
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = reproducibility_report(seed=1).save(Path(folder) / "report.json")
-        ...     json.loads(path.read_text(encoding="utf-8"))["configuration"]
-        {'seed': 1}
-        """
+        """Write the report as JSON, over a file that may be there."""
         try:
             text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
         except (TypeError, RuntimeError) as error:  # a tensor with a gradient cannot be copied
@@ -128,14 +99,11 @@ class ReproducibilityReport:
 def reproducibility_report(
     *, device: torch.device | str | None = None, **configuration
 ) -> ReproducibilityReport:
-    """Collect what B.11 asks to keep: mask implementation, versions, driver, configuration (B.11).
+    """Collect what B.11 asks to keep: mask implementation, versions, driver, configuration.
 
     Args:
-        device: the device in use; :func:`default_device` if not given.
+        device: the one in use; :func:`default_device` if not given.
         **configuration: whatever the experiment calls its own.
-
-    Returns:
-        Prints as a table, saves as JSON.
 
     >>> print(reproducibility_report(seed=42, T=8))  # doctest: +ELLIPSIS
     mask ...

@@ -5,7 +5,6 @@ Python: about 60,000 words, no network, nothing to ship. Their wording differs a
 between Python versions, and so do the word vectors made from it.
 """
 
-import math
 import re
 import unicodedata
 from collections import Counter
@@ -16,16 +15,13 @@ from pydoc_data.topics import topics
 import torch
 from torch import Tensor
 
-from causal_lab.validation import check_size, describe
+from causal_lab.validation import check_size
 
 UNKNOWN = "<unknown>"
 
 
 def load_text(topic: str | None = None) -> str:
-    """Read the documentation's topics, one or all of them in alphabetical order.
-
-    Args:
-        topic: a topic's name, such as "if" or "while"; all topics if not given.
+    """Read one of the documentation's topics, or all of them in alphabetical order.
 
     >>> "conditional execution" in load_text("if")
     True
@@ -62,19 +58,12 @@ def split_characters(text: str) -> list[str]:
 class Vocabulary:
     """A numbered list of tokens, words or characters; number 0 is the unknown one.
 
-    Args:
-        tokens: token ``i`` has the number ``i``; the first must be ``UNKNOWN``.
-
     >>> vocabulary = Vocabulary.from_tokens("abracadabra", size=3)
     >>> vocabulary.tokens
     ('<unknown>', 'a', 'b')
-    >>> vocabulary.encode("abc").tolist()
-    [1, 2, 0]
-    >>> vocabulary.decode([2, 1])
-    ['b', 'a']
     """
 
-    tokens: tuple[str, ...]
+    tokens: tuple[str, ...]  # by number, UNKNOWN first
 
     def __post_init__(self):
         if not self.tokens or self.tokens[0] != UNKNOWN:
@@ -86,18 +75,11 @@ class Vocabulary:
 
     @classmethod
     def from_tokens(cls, tokens: Iterable[str], size: int | None = None) -> "Vocabulary":
-        """Give the tokens of a text their numbers, the most frequent first.
+        """Number the tokens of a text, the most frequent first, ties in alphabetical order.
 
         Args:
-            tokens: a text cut into words, or a string, which is cut into characters. ``UNKNOWN``
-                keeps number 0.
+            tokens: words, or a string, which is cut into characters.
             size: keep only this many, the unknown one included; all if not given.
-
-        Returns:
-            Ties in frequency are broken alphabetically.
-
-        >>> len(Vocabulary.from_tokens(["if", "else", "if"]))
-        3
         """
         counts = Counter(tokens)
         del counts[UNKNOWN]  # it has number 0 already, wherever a decoded text holds it
@@ -112,13 +94,7 @@ class Vocabulary:
         return token != UNKNOWN and token in self._numbers
 
     def encode(self, tokens: Iterable[str]) -> Tensor:
-        """Turn tokens into their numbers; an unknown token becomes 0.
-
-        Args:
-            tokens: words, or a string of characters.
-
-        Returns:
-            int64, shape (length,), one number per token, on the CPU.
+        """Turn tokens, or a string, into int64, shape (length,), on the CPU; 0 if unknown.
 
         >>> Vocabulary.from_tokens("ab").encode("ba!").tolist()
         [2, 1, 0]
@@ -127,10 +103,7 @@ class Vocabulary:
         return torch.tensor(numbers, dtype=torch.int64, device="cpu")
 
     def decode(self, numbers: Tensor | Sequence[int]) -> list[str]:
-        """Turn numbers into their tokens.
-
-        Args:
-            numbers: shape (length,), numbers from 0 to below the vocabulary's size.
+        """Turn numbers, shape (length,), into their tokens.
 
         >>> Vocabulary.from_tokens("ab").decode([1, 2])
         ['a', 'b']
@@ -147,89 +120,6 @@ class Vocabulary:
         return [self.tokens[number] for number in row.tolist()]
 
 
-def count_neighbours(numbers: Tensor, vocabulary_size: int, window: int = 4) -> Tensor:
-    """Count how often two words stand near each other, nearer pairs more.
-
-    Source: Pennington et al., "GloVe", 2014, for the weights 1/d.
-
-    Args:
-        numbers: int64, shape (length,).
-        vocabulary_size: one more than the largest number that may occur.
-        window: words up to this far apart count, at distance d with weight 1/d.
-
-    Returns:
-        float32, shape (vocabulary_size, vocabulary_size), symmetric weighted counts.
-
-    >>> count_neighbours(torch.tensor([0, 1, 0]), 2, window=2).tolist()
-    [[1.0, 2.0], [2.0, 0.0]]
-    """
-    vocabulary_size, window = (
-        check_size("vocabulary_size", vocabulary_size),
-        check_size("window", window),
-    )
-    is_tensor = isinstance(numbers, Tensor)
-    if not is_tensor or numbers.ndim != 1 or numbers.dtype != torch.int64:
-        raise ValueError("numbers must be a row of int64; use Vocabulary.encode")
-    if numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) < vocabulary_size:
-        raise ValueError(f"every number must lie between 0 and {vocabulary_size - 1}")
-    counts = torch.zeros(vocabulary_size**2, dtype=torch.float64, device=numbers.device)
-    for distance in range(1, min(window, len(numbers) - 1) + 1):
-        pairs = numbers[:-distance] * vocabulary_size + numbers[distance:]
-        counts += torch.bincount(pairs, minlength=vocabulary_size**2) / distance
-    counts = counts.view(vocabulary_size, vocabulary_size)
-    return (counts + counts.T).float()
-
-
-def positive_pmi(counts: Tensor) -> Tensor:
-    """Ask how much more often two words meet than chance would have it, in nats.
-
-    Source: Church and Hanks, 1990; positive PMI as in Levy and Goldberg, 2014.
-
-    Args:
-        counts: shape (n, n), symmetric counts, as :func:`count_neighbours` gives them.
-
-    Returns:
-        shape (n, n), max(0, ln(p(a, b) / (p(a) p(b)))); 0 where the words never met.
-
-    >>> positive_pmi(torch.tensor([[0.0, 1.0], [1.0, 0.0]])).exp().tolist()
-    [[1.0, 2.0], [2.0, 1.0]]
-    """
-    if not _is_square(counts) or bool((counts < 0).any()):
-        raise ValueError(f"counts must be a square of numbers ≥ 0, got {describe(counts)}")
-    total, share = counts.sum(), counts.sum(1)
-    by_chance = share[:, None] * share[None, :] / total.clamp(min=torch.finfo(counts.dtype).tiny)
-    ratio = counts / by_chance.masked_fill(by_chance == 0, 1.0)
-    return ratio.clamp(min=1.0).log()
-
-
-def compress(matrix: Tensor, dim: int) -> Tensor:
-    """Keep the strongest directions of a symmetric matrix: a truncated SVD.
-
-    The singular values of a symmetric matrix are the absolute eigenvalues, and ``eigh`` finds those
-    faster than an SVD would. Source: Levy and Goldberg, 2014, for √S.
-
-    Args:
-        matrix: shape (n, n), symmetric.
-        dim: directions to keep, 1 to n.
-
-    Returns:
-        shape (n, dim), U √S of the ``dim`` largest singular values S. The sign of each column,
-        which an SVD leaves open, is chosen so that its largest entry is positive.
-
-    >>> compress(torch.tensor([[4.0, 0.0], [0.0, 1.0]]), dim=1).tolist()
-    [[2.0], [0.0]]
-    """
-    if not _is_square(matrix) or not torch.allclose(matrix, matrix.T):
-        raise ValueError(f"matrix must be a symmetric floating square, got {describe(matrix)}")
-    if check_size("dim", dim) > len(matrix):
-        raise ValueError(f"dim must be at most {len(matrix)}, the size of the matrix, got {dim}")
-    eigenvalues, directions = torch.linalg.eigh(matrix)
-    strongest = eigenvalues.abs().argsort(descending=True)[:dim]
-    vectors = directions[:, strongest] * eigenvalues[strongest].abs().sqrt()
-    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
-    return vectors * torch.where(largest < 0, -1.0, 1.0)
-
-
 @dataclass(frozen=True)
 class WordVectors:
     """One vector per word; words that keep the same company point the same way.
@@ -237,10 +127,6 @@ class WordVectors:
     Args:
         vectors: float32, shape (len(vocabulary), dim), scaled so that a random word's entries have
             mean square 1; zeros for the unknown word.
-
-    >>> words = WordVectors(Vocabulary(("<unknown>", "if")), torch.tensor([[0.0], [1.0]]))
-    >>> words.look_up(["if", "zebra"]).tolist()
-    [[1.0], [0.0]]
     """
 
     vocabulary: Vocabulary
@@ -254,40 +140,13 @@ class WordVectors:
             )
 
     def look_up(self, words: Iterable[str]) -> Tensor:
-        """Stack the vectors of some words.
+        """Stack the vectors of lower-case words, shape (length, dim); zeros for an unknown one.
 
-        Args:
-            words: lower-case words, as :func:`split_words` cuts them.
-
-        Returns:
-            float32, shape (length, dim), zeros for a word that is not in the vocabulary.
-
-        >>> words = WordVectors(Vocabulary(("<unknown>", "if")), torch.eye(2))
-        >>> words.look_up(["if"]).tolist()
-        [[0.0, 1.0]]
+        >>> words = WordVectors(Vocabulary(("<unknown>", "if")), torch.tensor([[0.0], [1.0]]))
+        >>> words.look_up(["if", "zebra"]).tolist()
+        [[1.0], [0.0]]
         """
         return self.vectors[self.vocabulary.encode(words)]
-
-    def nearest(self, word: str, count: int = 5) -> list[str]:
-        """List the words whose vectors point most nearly the same way.
-
-        Returns:
-            Nearest first, by cosine; the word itself is left out.
-
-        >>> words = WordVectors(Vocabulary(("<unknown>", "a", "b")), torch.eye(3))
-        >>> words.nearest("a", 1)
-        ['b']
-        """
-        if word not in self.vocabulary:
-            raise ValueError(f"{word!r} is not among the {len(self.vocabulary) - 1} known words")
-        others = len(self.vocabulary) - 2
-        if check_size("count", count) > others:
-            raise ValueError(f"count must be at most {others}, the number of other words")
-        number = int(self.vocabulary.encode([word]))
-        directions = torch.nn.functional.normalize(self.vectors, dim=-1)
-        likeness = directions @ directions[number]
-        likeness[[0, number]] = -math.inf
-        return self.vocabulary.decode(likeness.topk(count).indices)
 
 
 def learn_word_vectors(
@@ -296,18 +155,16 @@ def learn_word_vectors(
     """Learn word vectors from the company that words keep; well under a second.
 
     Counts, positive PMI, truncated SVD: Levy and Goldberg, "Neural word embedding as implicit
-    matrix factorization", 2014.
+    matrix factorization", 2014. The same text gives the same vectors.
 
     Args:
-        text: the text to learn from; all of :func:`load_text` if not given.
+        text: what to learn from; all of :func:`load_text` if not given.
         vocabulary_size: the most frequent words, the unknown one included; fewer if the text has
             fewer.
         window: words up to this far apart are company.
 
-    Returns:
-        The same for the same text.
-
-    >>> "import" in learn_word_vectors().nearest("module", 10)
+    >>> words = learn_word_vectors("a cat sat a dog sat", dim=2, window=1)
+    >>> torch.allclose(*words.look_up(["cat", "dog"]))
     True
     """
     words = split_words(load_text() if text is None else text)
@@ -318,21 +175,61 @@ def learn_word_vectors(
             "give a longer text or a smaller dim"
         )
     numbers = vocabulary.encode(words)
-    counts = count_neighbours(numbers[numbers > 0], len(vocabulary), window)
-    vectors = compress(positive_pmi(counts), dim)
+    known = numbers[numbers > 0]
+    counts = _count_neighbours(known, len(vocabulary), check_size("window", window))
+    vectors = _compress(_positive_pmi(counts), dim)
     vectors[0] = 0.0  # no company is known of an unknown word
     if not bool(vectors.any()):
         raise ValueError("no word keeps any company but its own; give a longer text")
     return WordVectors(vocabulary, vectors / vectors[1:].square().mean().sqrt())
 
 
-def _is_square(matrix: Tensor) -> bool:
-    return (
-        isinstance(matrix, Tensor)
-        and matrix.is_floating_point()
-        and matrix.ndim == 2
-        and matrix.shape[0] == matrix.shape[1]
-    )
+def _count_neighbours(numbers: Tensor, size: int, window: int) -> Tensor:
+    """Count how often two words stand near each other; a pair at distance d counts 1/d.
+
+    Source: Pennington et al., "GloVe", 2014. Numbers have shape (length,), counts (size, size).
+
+    >>> _count_neighbours(torch.tensor([0, 1, 0]), 2, window=2).tolist()
+    [[1.0, 2.0], [2.0, 0.0]]
+    """
+    counts = torch.zeros(size**2, dtype=torch.float64, device=numbers.device)
+    for distance in range(1, min(window, len(numbers) - 1) + 1):
+        pairs = numbers[:-distance] * size + numbers[distance:]
+        counts += torch.bincount(pairs, minlength=size**2) / distance
+    counts = counts.view(size, size)
+    return (counts + counts.T).float()
+
+
+def _positive_pmi(counts: Tensor) -> Tensor:
+    """Ask how much more often words meet than by chance: max(0, ln(p(a, b) / (p(a) p(b)))).
+
+    Source: Church and Hanks, 1990; positive as in Levy and Goldberg, 2014. Nats, shape of counts.
+
+    >>> _positive_pmi(torch.tensor([[0.0, 1.0], [1.0, 0.0]])).exp().tolist()
+    [[1.0, 2.0], [2.0, 1.0]]
+    """
+    total, share = counts.sum(), counts.sum(1)
+    by_chance = share[:, None] * share[None, :] / total.clamp(min=torch.finfo(counts.dtype).tiny)
+    ratio = counts / by_chance.masked_fill(by_chance == 0, 1.0)
+    # What never met would have −∞, what meets less than by chance a negative number: both give 0.
+    return ratio.clamp(min=1.0).log()
+
+
+def _compress(matrix: Tensor, dim: int) -> Tensor:
+    """Keep the strongest directions of a symmetric matrix: U √S of its truncated SVD, (n, dim).
+
+    Source: Levy and Goldberg, 2014, for √S.
+
+    >>> _compress(torch.tensor([[4.0, 0.0], [0.0, 1.0]]), dim=1).tolist()
+    [[2.0], [0.0]]
+    """
+    # A symmetric matrix's singular values are its absolute eigenvalues, which are found faster.
+    eigenvalues, directions = torch.linalg.eigh(matrix)
+    strongest = eigenvalues.abs().argsort(descending=True)[:dim]
+    vectors = directions[:, strongest] * eigenvalues[strongest].abs().sqrt()
+    # An SVD leaves the sign of each column open: its largest entry shall be positive.
+    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
+    return vectors * torch.where(largest < 0, -1.0, 1.0)
 
 
 def _check_text(text: str) -> str:

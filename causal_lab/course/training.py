@@ -14,26 +14,18 @@ from causal_lab.validation import check_size, check_tensor
 class History:
     """What a training saw, step by step.
 
-    Args:
-        losses: in nats.
-        gradient_norms: of all parameters together, before clipping.
-
-    >>> history = History([2.0, 1.0], [0.5, 0.5])
-    >>> history
+    >>> History([2.0, 1.0], [0.5, 0.5])
     <History of 2 steps>
     """
 
-    losses: list[float] = field(default_factory=list)
-    gradient_norms: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)  # in nats
+    gradient_norms: list[float] = field(default_factory=list)  # of all parameters, before clipping
 
     def __repr__(self) -> str:
         return f"<History of {len(self.losses)} steps>"
 
     def last(self, steps: int = 20) -> float:
         """Average the last losses, which jump from batch to batch.
-
-        Returns:
-            Their mean.
 
         >>> History([9.0, 2.0, 1.0], [0.5, 0.5, 0.5]).last(2)
         1.5
@@ -57,12 +49,10 @@ def train(
 
     Args:
         model: trained in place; left in eval mode.
-        batches: iterable with a length, one per step.
+        batches: one per step.
         loss: ``loss(batch)`` gives a scalar that hangs on the model's parameters.
-        learning_rate: the highest; it rises over the first tenth of the steps and falls to 0 at the
-            end.
+        learning_rate: the highest; it rises over the first tenth of the steps and falls to 0.
         clip: longest gradient that a step may take.
-        progress: whether to draw a bar.
 
     >>> layer = nn.Linear(1, 1)
     >>> history = train(layer, [torch.ones(4, 1)] * 50, lambda x: layer(x).square().mean(),
@@ -100,14 +90,9 @@ def train(
 def random_windows(
     ids: Tensor, length: int, batch_size: int, steps: int, *, seed: int
 ) -> list[Tensor]:
-    """Cut batches of windows out of a long text, at random places.
+    """Cut windows, shape (batch, length), out of a text of ids, shape (text,), at random places.
 
-    Args:
-        ids: integer, shape (text,), the text as token ids.
-        seed: the same seed gives the same windows, on every device.
-
-    Returns:
-        each of shape (batch, length), on the device of ``ids``.
+    The same seed gives the same windows, on every device; they stay on that of ``ids``.
 
     >>> [batch] = random_windows(torch.arange(100), length=3, batch_size=2, steps=1, seed=0)
     >>> (batch[:, 1:] - batch[:, :-1]).tolist()
@@ -126,15 +111,13 @@ def random_windows(
 
 
 def hide_some(batches: Iterable[Tensor], share: float, *, seed: int) -> list[tuple[Tensor, Tensor]]:
-    """Choose, for every batch, which tokens a model must guess.
+    """Pair every batch with a boolean mask, True on the tokens that a model must guess.
+
+    The same seed hides the same tokens, on every device.
 
     Args:
-        batches: each of shape (batch, length).
+        batches: each of shape (batch, length), as is its mask.
         share: of the tokens, above 0 and below 1; at least one per sequence.
-        seed: the same seed hides the same tokens, on every device.
-
-    Returns:
-        The ids, and a boolean tensor of the same shape that is True where they are hidden.
 
     >>> [(ids, hidden)] = hide_some([torch.zeros(2, 8)], 0.25, seed=0)
     >>> hidden.sum(dim=1).tolist()

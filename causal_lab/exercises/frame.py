@@ -16,36 +16,26 @@ _TOLERANCE = 1e-5
 class Misconception:
     """A wrong answer, and the sentence that a learner who gave it needs.
 
-    Args:
-        name: a few words.
-        message: what was mixed up, and how to see it.
-        wrong: answers as a learner with this misconception would.
-
     >>> Misconception("off by one", "The query may look at itself.", lambda t: t).wrong(3)
     3
     """
 
     name: str
-    message: str
-    wrong: Callable
+    message: str  # what was mixed up, and how to see it
+    wrong: Callable  # answers as a learner with this misconception would
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What a check found; shows itself as text, and is true if the answer is right.
 
-    Args:
-        passed: None if there was no attempt yet.
-        text: for the learner.
-        misconception: the one that explains every wrong answer.
-
     >>> Verdict(True, "leak: right")
     leak: right
     """
 
-    passed: bool | None
+    passed: bool | None  # None if there was no attempt yet
     text: str
-    misconception: Misconception | None = None
+    misconception: Misconception | None = None  # the one that explains every wrong answer
 
     def __bool__(self) -> bool:
         return self.passed is True
@@ -57,15 +47,6 @@ class Verdict:
 @dataclass(frozen=True)
 class Exercise:
     """A function to write, and all that is known of how it goes wrong.
-
-    Args:
-        name: the name of the learner's function.
-        level: "easy", "medium" or "hard".
-        minutes: a guess for someone who read the notebook.
-        reference: the right answer.
-        cases: arguments to try, the smallest first.
-        misconceptions: at least one; on the cases they differ from the reference and from each
-            other.
 
     >>> exercise = Exercise(
     ...     "double", "easy", 1, lambda x: 2 * x, [(1,), (3,)],
@@ -79,22 +60,17 @@ class Exercise:
     double: right on all 2 examples.
     """
 
-    name: str
-    level: str
-    minutes: int
+    name: str  # of the learner's function
+    level: str  # "easy", "medium" or "hard"
+    minutes: int  # a guess for someone who read the notebook
     reference: Callable
-    cases: Sequence[tuple]
-    misconceptions: Sequence[Misconception]
+    cases: Sequence[tuple]  # arguments to try, the smallest first
+    misconceptions: Sequence[Misconception]  # differ, on the cases, from the right and each other
 
     def check(self, answer: Callable) -> Verdict:
         """Try an answer on all cases and explain the first that goes wrong.
 
-        Args:
-            answer: the learner's function. One that returns ``...`` everywhere counts as not
-                attempted.
-
-        Returns:
-            Right, wrong and why, or not attempted yet.
+        One that returns ``...`` everywhere counts as not attempted.
 
         >>> exercise = Exercise("one", "easy", 1, lambda: 1, [()], [])
         >>> exercise.check(lambda: ...)
@@ -160,13 +136,6 @@ class Exercise:
 
 def checker(*exercises: Exercise) -> Callable[[Callable], Verdict]:
     """Make the ``check`` of a notebook: it finds the exercise by the function's name.
-
-    Args:
-        *exercises: those of the notebook.
-
-    Returns:
-        Takes the learner's function, returns a :class:`Verdict`; raises a ``ValueError`` that lists
-        the names if none fits.
 
     >>> check = checker(Exercise("one", "easy", 1, lambda: 1, [()], []))
     >>> def one():

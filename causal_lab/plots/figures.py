@@ -1,14 +1,12 @@
 """What a mask, a score or a weight matrix looks like: tensors in, a Figure out.
 
-One look for the whole series. Weights run from 0 to 1 on one fixed scale, so that two
-pictures compare; the scale is a square root, so that a small leak is seen. Blocked cells
-are grey and hatched, which no weight ever is; a blocked cell that *has* a weight is a leak
-and gets an orange frame. Figures are made without pyplot, whose global state mixes up
-pictures that are drawn at the same time.
+A blocked cell is hatched; one that *has* a weight is a leak and gets an orange frame. Drawn into
+somebody's ``ax``, a picture gets no legend and no colour bar beside it. Figures are made without
+pyplot, whose global state mixes up pictures that are drawn at the same time.
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,9 +14,10 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 from torch import Tensor
 
+from causal_lab.plots.drawing import dress, frame, hatch, label_axis, write_numbers
 from causal_lab.plots.style import (
     ALLOWED_COLOUR,
     BLOCKED_COLOUR,
@@ -28,8 +27,6 @@ from causal_lab.plots.style import (
     PAST_COLOUR,
     WEIGHT_MAP,
     WEIGHT_TICKS,
-    printable,
-    tick_positions,
     weight_scale,
 )
 from causal_lab.validation import check_boolean, check_floating, check_size
@@ -57,13 +54,7 @@ class LabFigure(Figure):
 
 
 def new_figure(width: float = 5.0, height: float = 4.0) -> LabFigure:
-    """Make an empty figure that belongs to nobody.
-
-    Args:
-        width, height: inches.
-
-    Returns:
-        At 100 dots per inch, with a layout that leaves room for labels.
+    """Make an empty figure that belongs to nobody, in inches of 100 dots, with room for labels.
 
     >>> new_figure(3, 2)
     <Figure size 300x200 with 0 Axes>
@@ -92,8 +83,8 @@ def plot_mask(
     own_figure = ax is None
     ax = _axes(ax, 5.4, 4.0)
     ax.imshow(np.zeros(blocked.shape), cmap=_one_colour(ALLOWED_COLOUR))
-    _hatch(ax, blocked)
-    _dress(ax, blocked.shape, tokens, title)
+    hatch(ax, blocked)
+    dress(ax, blocked.shape, tokens, title)
     if own_figure:
         open_patch = Patch(facecolor=ALLOWED_COLOUR, label="may look")
         closed_patch = Patch(
@@ -113,16 +104,13 @@ def plot_weights(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw how much each query looks at each key.
+    """Draw how much each query looks at each key; up to 8 tokens, in numbers as well.
 
     Args:
         weights: shape (query, key), 0 to 1. NaN is drawn pink, a colour that no weight has.
         blocked: bool, shape (query, key), what should be 0: hatched where it is, framed in orange
             where it leaks.
         tokens, title, ax: as for :func:`plot_mask`.
-
-    Returns:
-        Up to 8 tokens, every cell carries its number.
 
     >>> plot_weights(torch.eye(4))
     <Figure size 520x400 with 2 Axes>
@@ -132,11 +120,11 @@ def plot_weights(
     own_figure = ax is None
     ax = _axes(ax, 5.2, 4.0)
     image = ax.imshow(cells, cmap=_with_nan(WEIGHT_MAP), norm=weight_scale())
-    _hatch(ax, hidden & (cells == 0))
-    _frame(ax, hidden & (cells != 0) & ~np.isnan(cells))
-    _dress(ax, cells.shape, tokens, title)
+    hatch(ax, hidden & (cells == 0))
+    frame(ax, hidden & (cells != 0) & ~np.isnan(cells))
+    dress(ax, cells.shape, tokens, title)
     written = np.where(hidden & (cells == 0), -np.inf, cells)
-    _number(ax, written, np.isnan(cells) | (cells < 0.25), _short)
+    write_numbers(ax, written, np.isnan(cells) | (cells < 0.25), _short)
     if own_figure:
         bar = ax.figure.colorbar(image, ax=ax, ticks=WEIGHT_TICKS, format="{x:g}")
         bar.set_label("weight")
@@ -151,16 +139,13 @@ def plot_scores(
     limit: float | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw scores, which may be negative; −∞ is hatched like any blocked cell.
+    """Draw scores, which may be negative; −∞ is hatched; up to 8 tokens, in numbers as well.
 
     Args:
         scores: shape (query, key), scores before the softmax.
         tokens, title, ax: as for :func:`plot_mask`.
         limit: the scale runs from −limit to limit; the largest finite score if not given. Give it
             to compare two pictures.
-
-    Returns:
-        Up to 8 tokens, every cell carries its number.
 
     >>> plot_scores(torch.zeros(2, 2))
     <Figure size 520x400 with 2 Axes>
@@ -176,9 +161,9 @@ def plot_scores(
     below = cells == -np.inf
     shown = np.where(below, 0, cells)
     image = ax.imshow(shown, cmap=_with_nan(_SCORE_MAP), vmin=-limit, vmax=limit)
-    _hatch(ax, below)
-    _dress(ax, cells.shape, tokens, title)
-    _number(ax, cells, np.isnan(cells) | (np.abs(shown) > 0.6 * limit), _two_decimals, "−∞")
+    hatch(ax, below)
+    dress(ax, cells.shape, tokens, title)
+    write_numbers(ax, cells, np.isnan(cells) | (np.abs(shown) > 0.6 * limit), _two_decimals, "−∞")
     if own_figure:
         ax.figure.colorbar(image, ax=ax).set_label("score")
     return ax.figure
@@ -193,16 +178,13 @@ def plot_row(
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw one query's weights as bars, the future in a colour of its own.
+    """Draw one query's weights as bars from 0 to at least 1, the future in a colour of its own.
 
     Args:
         weights: shape (key,), one row of a weight matrix.
         visible: how many positions are not the future; all if not given.
         label: what the height means.
         tokens, title, ax: as for :func:`plot_mask`.
-
-    Returns:
-        The height runs from 0 to at least 1.
 
     >>> plot_row(torch.tensor([0.5, 0.5, 0.0]), visible=2)
     <Figure size 560x300 with 1 Axes>
@@ -223,7 +205,7 @@ def plot_row(
     ax.set_ylim(0, max(1.0, float(np.nanmax(heights, initial=0)) * 1.05))
     ax.set_xlabel("key")
     ax.set_ylabel(label)
-    _label_axis(ax.xaxis, len(heights), tokens)
+    label_axis(ax.xaxis, len(heights), tokens)
     ax.set_title(title or "")
     return ax.figure
 
@@ -236,15 +218,12 @@ def plot_dependencies(
     ax: Axes | None = None,
     lookahead: int = 0,
 ) -> Figure:
-    """Draw which outputs move when a token changes, the future in a colour of its own.
+    """Draw which outputs move when a token changes: blue, or orange where it is a later one.
 
     Args:
         moved: bool, shape (output, token), True where the output moves when the token changes.
         tokens, title, ax: as for :func:`plot_mask`.
         lookahead: how many later tokens an output may see.
-
-    Returns:
-        Blue: an output depends on itself or the past; orange: it depends on the future.
 
     >>> plot_dependencies(torch.ones(4, 4).tril().bool())
     <Figure size 600x400 with 1 Axes>
@@ -256,7 +235,7 @@ def plot_dependencies(
     own_figure = ax is None
     ax = _axes(ax, 6.0, 4.0)
     ax.imshow(np.where(cells, 1 + is_future, 0), cmap=colours, vmin=0, vmax=2)
-    _dress(ax, cells.shape, tokens, title, grid_colour="#d0d0d0")
+    dress(ax, cells.shape, tokens, title, grid_colour="#d0d0d0")
     ax.set_xlabel("changed token")
     ax.set_ylabel("output")
     if own_figure:
@@ -277,12 +256,7 @@ def plot_pair(
     blocked: Tensor | None = None,
     tokens: Sequence[str] | None = None,
 ) -> Figure:
-    """Draw two weight matrices side by side, on the same scale.
-
-    Args:
-        before, after: shape (query, key), weights, 0 to 1.
-        blocked: bool, shape (query, key), what should be 0 in both.
-        tokens: as for :func:`plot_mask`.
+    """Draw two weight matrices, shape (query, key), side by side, as :func:`plot_weights` does.
 
     >>> plot_pair(torch.eye(2), torch.full((2, 2), 0.5))
     <Figure size 860x400 with 3 Axes>
@@ -332,104 +306,9 @@ def _with_nan(colour_map):
     return colour_map.with_extremes(bad=NAN_COLOUR)
 
 
-def _hatch(ax: Axes, hidden: np.ndarray) -> None:
-    """Hatch the hidden cells, one bar for each run of them in a row."""
-    for row, cells in enumerate(hidden):
-        flips = np.flatnonzero(np.diff(np.concatenate(([0], cells.astype(int), [0]))))
-        runs = [(start - 0.5, end - start) for start, end in flips.reshape(-1, 2)]
-        if runs:
-            ax.broken_barh(
-                runs,
-                (row - 0.5, 1),
-                facecolor=BLOCKED_COLOUR,
-                edgecolor=HATCH_COLOUR,
-                hatch="////",
-                linewidth=0,
-            )
-
-
-def _frame(ax: Axes, leaking: np.ndarray) -> None:
-    for row, column in np.argwhere(leaking):
-        ax.add_patch(
-            Rectangle(
-                (column - 0.46, row - 0.46),
-                0.92,
-                0.92,
-                fill=False,
-                edgecolor=FUTURE_COLOUR,
-                linewidth=min(2.0, 40 / len(leaking)),
-            )
-        )
-
-
-def _number(
-    ax: Axes,
-    cells: np.ndarray,
-    is_dark: np.ndarray,
-    write: Callable[[float], str],
-    infinity: str = "",
-) -> None:
-    """Write the numbers into the cells of a small matrix; exact zeros show as a bare 0."""
-    if max(cells.shape) > 8:
-        return
-    for (row, column), value in np.ndenumerate(cells):
-        text = infinity if value == -np.inf else "NaN" if np.isnan(value) else write(value)
-        colour = "white" if is_dark[row, column] else "black"
-        text = "0" if value == 0 else text
-        ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-
-
 def _two_decimals(score: float) -> str:
     return f"{round(score, 2) + 0.0:.2f}"  # + 0.0 turns −0.0 into 0.0
 
 
 def _short(weight: float) -> str:
     return f"{weight:.2f}" if weight >= 0.005 else f"{weight:.0e}".replace("e-0", "e-")
-
-
-def _dress(
-    ax: Axes,
-    shape: tuple[int, int],
-    tokens: Sequence[str] | None,
-    title: str | None,
-    grid_colour: str = "white",
-) -> None:
-    room = _room_for_numbers(ax, shape)
-    _label_axis(ax.xaxis, shape[1], tokens, room=room)
-    _label_axis(ax.yaxis, shape[0], tokens, first=shape[1] - shape[0], room=room)
-    ax.set_xlabel("key (is looked at)")
-    ax.set_ylabel("query (looks)")
-    ax.set_title(title or "")
-    if max(shape) <= 32:
-        ax.set_xticks(np.arange(shape[1] - 1) + 0.5, minor=True)
-        ax.set_yticks(np.arange(shape[0] - 1) + 0.5, minor=True)
-        ax.grid(which="minor", color=grid_colour, linewidth=0.8)
-    ax.tick_params(which="both", length=0)
-
-
-def _room_for_numbers(ax: Axes, shape: tuple[int, int]) -> int:
-    """Say how many column numbers fit side by side under square cells."""
-    rows, columns = shape
-    pixels = min(ax.bbox.width, ax.bbox.height * columns / rows)
-    size = ax.xaxis.get_ticklabels()[0].get_fontsize() * ax.figure.dpi / 72
-    # A digit is 0.64 of the font's size wide.
-    return int(pixels / (size * (0.64 * len(str(columns - 1)) + 0.5)))
-
-
-def _label_axis(
-    axis, length: int, tokens: Sequence[str] | None, first: int = 0, room: int = 16
-) -> None:
-    """Label with words or numbers; behind a cache the queries begin at position ``first``."""
-    first = max(first, 0)
-    if tokens is not None and len(tokens) < first + length:
-        raise ValueError(
-            f"tokens must hold {first + length} labels, one per key, got {len(tokens)}"
-        )
-    ticks = tick_positions(length, tokens, room=room)
-    if tokens is None:
-        labels = [str(first + tick) for tick in ticks]
-    else:
-        labels = [printable(tokens[first + tick]) for tick in ticks]
-    turned = 90 if tokens is not None and axis.axis_name == "x" else 0
-    # A dollar sign is a token like any other, not the beginning of a formula.
-    axis.set_ticks(list(ticks), labels, rotation=turned, parse_math=False)

@@ -26,9 +26,6 @@ _STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 def weight_scale() -> PowerNorm:
     """Make the scale that all weights are coloured on, a new one for each picture.
 
-    Returns:
-        From 0 to 1, by the square root.
-
     >>> float(weight_scale()(0.25))
     0.5
     """
@@ -36,13 +33,7 @@ def weight_scale() -> PowerNorm:
 
 
 def colour_of_weight(weights: np.ndarray) -> np.ndarray:
-    """Look up the colours of the one scale that all weights share.
-
-    Args:
-        weights: any shape, 0 to 1.
-
-    Returns:
-        shape (…, 3), red, green and blue, 0 to 1.
+    """Look up the colours of weights of any shape: red, green and blue, 0 to 1, shape (…, 3).
 
     >>> colour_of_weight(np.array([0.0, 1.0])).round(1).tolist()
     [[0.3, 0.0, 0.3], [1.0, 0.9, 0.1]]
@@ -60,14 +51,7 @@ def printable(label: str) -> str:
 
 
 def tick_positions(length: int, labels: Sequence[str] | None = None, *, room: int = 16) -> range:
-    """Choose which positions get a label, at most 16 numbers or 32 words.
-
-    Args:
-        labels: words; numbers if not given.
-        room: how many numbers can stand beside each other.
-
-    Returns:
-        Evenly spaced positions, beginning with 0.
+    """Choose evenly spaced positions for labels, at most 32 words or ``room`` numbers (up to 16).
 
     >>> list(tick_positions(64))[:3]
     [0, 4, 8]
