@@ -123,12 +123,12 @@ def write(
 def share_of_known_words(text: str, known: Collection[str]) -> float:
     """Say which share of a text's characters stands in real words of two letters or more.
 
-    Who writes single letters or spaces only gets 0.
+    Who writes single letters or spaces only gets 0. The first and the last word do not count.
 
     >>> share_of_known_words("cut a real wrod cut", {"a", "real"}) == 4 / len("a real wrod")
     True
     """
-    words = text.split(" ")[1:-1]  # the first and the last may be cut
+    words = text.split(" ")[1:-1]  # those at the ends may be cut
     letters = sum(len(word) for word in words if len(word) > 1 and word in known)
     return letters / max(len(" ".join(words)), 1)
 
