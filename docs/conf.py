@@ -43,7 +43,7 @@ napoleon_custom_sections = [("Attributes", "params_style")]
 # Names of other projects: their pages cannot be looked up where there is no network.
 nitpick_ignore_regex = [
     ("py:.*", r"(torch|numpy|matplotlib|ipywidgets|PIL|collections|pathlib)\..*"),
-    ("py:class", r"causal_lab\.progress\.Step"),  # a type variable
+    ("py:class", r"causal_lab\.course\.progress\.Step"),  # a type variable
     ("py:class", r"\w+\[\w+"),  # half a type, where a default cannot be read: = <factory>
 ]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    import matplotlib.figure
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class CausalityReport:
             raise AssertionError(str(self))
         return self
 
-    def plot(self, *, tokens=None, title: str | None = None, ax=None) -> "Figure":
+    def plot(self, *, tokens=None, title: str | None = None, ax=None) -> "matplotlib.figure.Figure":
         """Draw which output depends on which input, the future in a colour of its own.
 
         Args:

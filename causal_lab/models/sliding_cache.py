@@ -18,13 +18,11 @@ class SlidingKVCache(KVCache):
 
     Position p is stored in slot p, if it is a sink, and else in a ring of ``window`` slots. The
     order of the slots is not that of the text: attention does not care, since positions are in the
-    keys.
+    keys. What is not named below is as for :class:`causal_lab.models.cache.KVCache`.
 
     Args:
-        num_layers, batch, num_heads: as for :class:`KVCache`.
         window: how many tokens a query sees, its own included.
         sinks: how many of the first tokens of each text are kept for ever.
-        dtype, device: as for :class:`KVCache`.
 
     >>> cache = SlidingKVCache(1, 1, 1, window=3, head_dim=1, sinks=1)
     >>> for number in range(6):
