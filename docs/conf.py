@@ -70,9 +70,10 @@ def setup(app):
 
 
 def skip_what_is_not_ours(app, kind, name, member, skip, options):
-    """Leave out what matplotlib writes into a class of ours, in its own markup."""
+    """Leave out what others write into a class of ours: matplotlib, and the fields of a tuple."""
     home = getattr(member, "__module__", None) or "causal_lab"
-    return skip or not home.startswith("causal_lab")
+    is_field = (member.__doc__ or "").startswith("Alias for field number")
+    return skip or is_field or not home.startswith("causal_lab")
 
 
 def results_as_prose(app, kind, name, thing, options, lines):
