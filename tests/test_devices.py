@@ -15,6 +15,7 @@ import causal_lab
 from causal_lab.attention.positions import alibi_slopes
 from causal_lab.course.phrases import generate_phrases, phrase_batches, phrase_vocabulary
 from causal_lab.masks.rules import (
+    block_future,
     generate_causal_logit_mask,
     generate_causal_mask,
     generate_document_mask,
@@ -42,7 +43,8 @@ ROOT = Path(__file__).parents[1]
 SIZES = {"num_layers": 1, "batch": 2, "num_heads": 1, "head_dim": 2}
 FROM_NUMBERS = {
     "models.cache.KVCache": lambda **on: KVCache(**SIZES, capacity=3, **on),
-    "models.cache.SlidingKVCache": lambda **on: SlidingKVCache(**SIZES, window=3, **on),
+    "models.sliding_cache.SlidingKVCache": lambda **on: SlidingKVCache(**SIZES, window=3, **on),
+    "masks.rules.block_future": lambda **on: block_future(2, 3, **on),
     "masks.rules.generate_causal_mask": lambda **on: generate_causal_mask(3, **on),
     "masks.rules.generate_causal_logit_mask": lambda **on: generate_causal_logit_mask(3, **on),
     "masks.rules.generate_document_mask": lambda **on: generate_document_mask([0, 1], **on),
@@ -68,7 +70,6 @@ FROM_TENSORS = {
     "masks.soft.soft_causal_bias": lambda depth, **on: soft_causal_bias(3, depth[0].float(), **on),
 }
 ELSEWHERE = {
-    "models.transformer.Transformer.blocked": "follows the model, tested below",
     "course.phrases.phrase_batches": "starts from texts, tested below",
     "course.runtime.ReproducibilityReport": "takes a device's name",
     "course.runtime.reproducibility_report": "reports on a device, tested in test_runtime.py",
@@ -137,7 +138,6 @@ def test_a_models_mask_is_made_where_the_model_is():
     with torch.device("meta"):
         assert model.blocked(3).device.type == "cpu"
     assert far.blocked(3).device.type == "meta"
-    assert far.blocked(3, device="cpu").device.type == "cpu"
     assert far.new_cache(batch=1).device.type == "meta"
 
 

@@ -391,8 +391,8 @@ def test_a_chunk_behind_a_cache_is_the_end_of_the_whole(past_len, chunk):
     model = GPT(5, 100, d_model=6, num_heads=1, num_layers=1, position="learned")
     tokens = numbers(1, T, 6, dtype=torch.float32)
     with torch.no_grad():
-        wanted = model._with_positions(tokens, whole[None])[:, last]
-        near(model._with_positions(tokens[:, last], later[None]), wanted, atol=0)
+        wanted = model.position.embed(tokens, whole[None])[:, last]
+        near(model.position.embed(tokens[:, last], later[None]), wanted, atol=0)
 
 
 # Shapes, dtypes and devices.

@@ -523,7 +523,7 @@ def moves(T: int, layers: int, mask: str) -> np.ndarray:
 def read_alone(model, ids: list, layers: int, mask: str) -> np.ndarray:
     blocked = torch.from_numpy(~visible(len(ids), mask))
     places = torch.arange(len(ids))
-    x = (model.token_embedding.weight[ids] + model.position_embedding.weight[places])[None]
+    x = (model.token_embedding.weight[ids] + model.position.table.weight[places])[None]
     for number in range(layers):
         x = model.blocks[number](x, blocked)
     return x[0].numpy()
@@ -619,9 +619,8 @@ def expected_generation(explorer, step, layer, head, computed):
 @lru_cache
 def full_pass(length: int) -> np.ndarray:
     """Read a text in one pass; shape (layer, head, query, key)."""
-    seen = []
     with torch.no_grad():
-        writer()(torch.tensor([story()[:length]], device="cpu"), weights=seen)
+        _, seen = writer()(torch.tensor([story()[:length]], device="cpu"), need_weights=True)
     return torch.cat(seen).numpy()
 
 
@@ -1732,9 +1731,8 @@ def test_writing_again_begins_anew():
     assert (step.value, step.max) == (3, 3)
     labels = tuple(SYMBOLS[number] for number in [*PROMPT, *written])
     assert explorer.state.labels == labels
-    seen = []
     with torch.no_grad():
-        writer()(torch.tensor([[*PROMPT, *written[:2]]]), weights=seen)
+        _, seen = writer()(torch.tensor([[*PROMPT, *written[:2]]]), need_weights=True)
     np.testing.assert_allclose(explorer.state.weights[:7, :7], seen[0][0, 0], atol=1e-5)
     assert not explorer.state.weights[7].any()
 
@@ -1882,7 +1880,7 @@ def test_a_state_without_a_step_has_nothing_written():
         (lambda: new_writing(steps=20), "5 tokens and 20 steps are more than .*max_length=24"),
         (lambda: new_writing(symbols="abc"), "name every token of the model, 20, got 3"),
         (lambda: new_writing().stream(cache=None), "cache cannot be given"),
-        (lambda: new_writing().stream(on_weights=[].append), "on_weights cannot be given"),
+        (lambda: new_writing().stream(need_weights=True), "need_weights cannot be given"),
         (lambda: new_writing().stream(top_k=3), "add temperature"),
     ],
 )

@@ -4,7 +4,6 @@ Three heads, a batch that differs from the length, lengths that are no multiple 
 parameter drawn at random.
 """
 
-from dataclasses import replace
 from functools import partial
 from itertools import accumulate, pairwise
 
@@ -20,9 +19,13 @@ from causal_lab.models.sliding_cache import SlidingKVCache
 from causal_lab.models.transformer import BERT, GPT
 
 B, T, H, D = 2, 11, 3, 12  # batch, length, heads, d_model
+
 VOCABULARY, MAX_LENGTH, LAYERS = 13, 32, 2
+
 FLOATING = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
 NORMS = pytest.mark.parametrize("norm_first", [True, False], ids=["pre-norm", "post-norm"])
+
 SCHEDULES = {
     "one by one": (1,) * T,
     "prefill, then one by one": (5, *(1,) * 6),
@@ -33,6 +36,7 @@ SCHEDULES = {
     "one, then all": (1, 10),
     "all but one, then one": (10, 1),
 }
+
 EVERY_SCHEDULE = pytest.mark.parametrize("chunks", SCHEDULES.values(), ids=SCHEDULES)
 
 
@@ -198,52 +202,6 @@ def test_padding_of_nothing_is_no_padding():
         assert torch.equal(told, untold)
 
 
-# --- a window of it
-
-
-WINDOWS = pytest.mark.parametrize("window", [1, 3, 5, 20])
-SINKS = pytest.mark.parametrize("sinks", [0, 1, 4])
-
-
-@EVERY_SCHEDULE
-@WINDOWS
-@SINKS
-def test_a_window_gives_the_rows_of_a_full_pass_under_the_mask_of_a_window(sinks, window, chunks):
-    blocked = generate_sliding_window_mask(T, window, sinks=sinks)
-    for norm_first in (True, False):
-        model, ids = build(norm_first=norm_first), draw_ids(3, T)
-        cache = model.new_cache(3, window=window, sinks=sinks)
-        expected = read_at_once(model, ids, blocked=blocked)
-        assert_close(read(model, ids, chunks, cache), expected)
-        if sinks + window < T:  # else nothing is forgotten
-            assert (expected - read_at_once(model, ids)).abs().max() > 1e-2
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_so_does_a_window_over_chunks_cut_at_random(seed):
-    length, window, sinks = 14 + 2 * seed, 1 + seed, seed % 3
-    model, ids = build(seed=seed), draw_ids(3, length, seed=seed)
-    cache = model.new_cache(3, window=window, sinks=sinks)
-    blocked = generate_sliding_window_mask(length, window, sinks=sinks)
-    expected = read_at_once(model, ids, blocked=blocked)
-    assert_close(read(model, ids, cut(length, seed), cache), expected)
-
-
-@EVERY_SCHEDULE
-@WINDOWS
-@SINKS
-def test_with_padding_on_the_left_each_text_has_a_window_of_its_own(sinks, window, chunks):
-    amounts = (0, 2, 6)
-    model, ids, padding = build(), draw_ids(3, T), pad_on_the_left(*amounts)
-    cache = model.new_cache(3, window=window, sinks=sinks)
-    logits = read(model, ids, chunks, cache, padding)
-    assert logits.isfinite().all()
-    for row, amount in enumerate(amounts):
-        blocked = generate_sliding_window_mask(T - amount, window, sinks=sinks)
-        alone = read_at_once(model, ids[row : row + 1, amount:], blocked=blocked)
-        assert_close(logits[row, amount:], alone[0])
-
-
 # --- what the checker says
 
 
@@ -253,18 +211,6 @@ def test_the_checker_finds_no_difference(norm_first, dtype):
     model = build(norm_first=norm_first).to(dtype)
     report = check_cache(cached_step(model), draw_ids(), model)
     assert report.same is True, str(report)
-
-
-@pytest.mark.parametrize("dtype", FLOATING, ids=str)
-@pytest.mark.parametrize(("window", "sinks"), [(1, 0), (3, 0), (3, 1), (5, 4), (20, 1)])
-def test_the_checker_finds_no_difference_between_a_window_and_its_mask(window, sinks, dtype):
-    model = build().to(dtype)
-    blocked = generate_sliding_window_mask(T, window, sinks=sinks)
-    step = cached_step(model, window=window, sinks=sinks)
-    report = check_cache(step, draw_ids(), Windowed(model, blocked))
-    assert report.same is True, str(report)
-    if dtype == torch.float32 and window + sinks < T:
-        assert check_cache(step, draw_ids(), model).same is False
 
 
 class Windowed(nn.Module):
@@ -283,43 +229,43 @@ class Windowed(nn.Module):
 
 class PositionsStartAnew(KVCache):
     def plan(self, current_len, padding=None):
-        return replace(super().plan(current_len), positions=torch.arange(current_len)[None])
+        return super().plan(current_len)._replace(positions=torch.arange(current_len)[None])
 
 
 class PositionsForgetOne(KVCache):
     def plan(self, current_len, padding=None):
         plan = super().plan(current_len)
-        return replace(plan, positions=plan.positions - int(self.length > 0))
+        return plan._replace(positions=plan.positions - int(self.length > 0))
 
 
 class UpperLeftMask(KVCache):
     def plan(self, current_len, padding=None):
         plan, shape = super().plan(current_len), (current_len, self.length + current_len)
         blocked = torch.ones(shape, dtype=torch.bool).triu(1)
-        return replace(plan, blocked=blocked if current_len > 1 else None)
+        return plan._replace(blocked=blocked if current_len > 1 else None)
 
 
 class NoMask(KVCache):
     def plan(self, current_len, padding=None):
-        return replace(super().plan(current_len), blocked=None)
+        return super().plan(current_len)._replace(blocked=None)
 
 
 class FirstRowOfTheMaskForAll(KVCache):
     def plan(self, current_len, padding=None):
         plan = super().plan(current_len)
-        return plan if plan.blocked is None else replace(plan, blocked=plan.blocked[:1])
+        return plan if plan.blocked is None else plan._replace(blocked=plan.blocked[:1])
 
 
 class NewestTokenBlocked(KVCache):
     def plan(self, current_len, padding=None):
         plan, shape = super().plan(current_len), (current_len, self.length + current_len)
-        return replace(plan, blocked=torch.ones(shape, dtype=torch.bool).triu(self.length))
+        return plan._replace(blocked=torch.ones(shape, dtype=torch.bool).triu(self.length))
 
 
 class AppendedTwice(KVCache):
     def plan(self, current_len, padding=None):
         plan = super().plan(current_len)
-        return replace(plan, positions=plan.positions - self.length // 2)
+        return plan._replace(positions=plan.positions - self.length // 2)
 
     def _count_new(self):
         old, new = self.length, self._planned
@@ -392,7 +338,7 @@ class LastPlaceOverwritten(KVCache):
     def plan(self, current_len, padding=None):
         self.length = min(self.length, self.capacity - current_len)
         plan = super().plan(current_len)
-        return replace(plan, positions=self.read + torch.arange(current_len)[None])
+        return plan._replace(positions=self.read + torch.arange(current_len)[None])
 
     def _count_new(self):
         self.read += self._planned
@@ -410,70 +356,6 @@ class KeptInFewerNumbers(KVCache):
         super()._count_new()
         for block in self._blocks:
             block[..., -1] = 0.0
-
-
-class RingOverTheSinks(SlidingKVCache):
-    def _make_plan(self, current_len, padding):
-        plan = super()._make_plan(current_len, padding)
-        if self._slot is not None:
-            self._slot = self.length % self.capacity
-        return plan
-
-
-class SlotOffByOneInAChunk(SlidingKVCache):
-    def _places_of(self, new):
-        rows, columns, slots, positions = super()._places_of(new)
-        ring = self.sinks + (positions - self.sinks + 1) % self.window
-        return rows, columns, torch.where(positions < self.sinks, slots, ring), positions
-
-
-class SlotOffByOneForOneToken(SlidingKVCache):
-    def _make_plan(self, current_len, padding):
-        plan = super()._make_plan(current_len, padding)
-        if self._slot is not None and self._slot >= self.sinks:
-            self._slot = self.sinks + (self._slot - self.sinks + 1) % self.window
-        return plan
-
-
-class SlotsForgetWhatTheyHold(SlidingKVCache):
-    def _count_new(self):
-        held = self._held.clone()
-        super()._count_new()
-        self._held = held
-
-
-class OldEntriesLeftInTheMask(SlidingKVCache):
-    def _make_plan(self, current_len, padding):
-        plan, filled = super()._make_plan(current_len, padding), min(self.length, self.capacity)
-        if plan.blocked is None:
-            return plan
-        asks = plan.positions[:, None, :, None]
-        new = plan.positions.expand(self.batch, -1)
-        held = torch.cat([self._held[:, :filled], new], dim=1)[:, None, None]
-        return replace(plan, blocked=(held < 0) | (held > asks))
-
-
-class ChunkOverwritesWhatItsFirstTokensNeed(SlidingKVCache):
-    def _store(self, layer, keys, values):
-        if self._slot is None:
-            rows, columns, slots, _ = self._places
-            new = torch.stack([keys, values])
-            self._blocks[layer][:, rows, :, slots] = new[:, rows, :, columns]
-        return super()._store(layer, keys, values)
-
-
-class PositionsOfTheWindow(SlidingKVCache):
-    def plan(self, current_len, padding=None):
-        plan = super().plan(current_len)
-        return replace(plan, positions=plan.positions.clamp_max(self.capacity - 1))
-
-
-class FirstOfTheWindowForgotten(SlidingKVCache):
-    def _make_plan(self, current_len, padding):
-        plan = super()._make_plan(current_len, padding)
-        if self.length == 0 and current_len > 1:
-            self._places = tuple(part[1:] for part in self._places)
-        return plan
 
 
 def planted(kind: type[KVCache], *, needs_chunks: bool = False, **options):
@@ -535,31 +417,6 @@ BUGS = {
     "texts swapped after every step": planted(TextsSwappedAfterEveryStep),
     "one number of each key and value lost": planted(KeptInFewerNumbers),
 }
-SLIDING_BUGS = {
-    "window one too large": planted(SlidingKVCache, window=4, sinks=1),
-    "window one too small": planted(SlidingKVCache, window=2, sinks=1),
-    "window forgotten": planted(KVCache),
-    "sinks forgotten": planted(SlidingKVCache, window=3),
-    "one sink too many": planted(SlidingKVCache, window=3, sinks=2),
-    "the ring runs over the sinks": planted(RingOverTheSinks, window=3, sinks=1),
-    "a chunk's slot off by one": planted(
-        SlotOffByOneInAChunk, window=3, sinks=1, needs_chunks=True
-    ),
-    "one token's slot off by one": planted(SlotOffByOneForOneToken, window=3, sinks=1),
-    "slots forget what they hold": planted(
-        SlotsForgetWhatTheyHold, window=3, sinks=1, needs_chunks=True
-    ),
-    "old entries left in the mask": planted(
-        OldEntriesLeftInTheMask, window=3, sinks=1, needs_chunks=True
-    ),
-    "a chunk overwrites what its first tokens need": planted(
-        ChunkOverwritesWhatItsFirstTokensNeed, window=3, sinks=1, needs_chunks=True
-    ),
-    "positions of the window, not of the text": planted(PositionsOfTheWindow, window=3, sinks=1),
-    "the first sink of a prompt lost": planted(
-        FirstOfTheWindowForgotten, window=3, sinks=1, needs_chunks=True
-    ),
-}
 
 
 def assert_caught(make, needs_chunks, model, full):
@@ -580,13 +437,6 @@ def assert_caught(make, needs_chunks, model, full):
 def test_a_bug_planted_in_the_cache_is_caught(make, needs_chunks):
     model = build()
     assert_caught(make, needs_chunks, model, model)
-
-
-@pytest.mark.parametrize(("make", "needs_chunks"), SLIDING_BUGS.values(), ids=SLIDING_BUGS)
-def test_a_bug_planted_in_a_window_is_caught(make, needs_chunks):
-    model = build()
-    full = Windowed(model, generate_sliding_window_mask(T, 3, sinks=1))
-    assert_caught(make, needs_chunks, model, full)
 
 
 @pytest.mark.parametrize("kind", [KVCache, SlidingKVCache])
@@ -632,21 +482,6 @@ def test_the_formula_counts_everything_but_the_batch_and_the_dtype_by_default():
     assert cache_nbytes(3, 5, 7, 11, dtype=torch.bfloat16) == 2 * 3 * 5 * 7 * 11 * 2
 
 
-def test_a_window_needs_as_much_memory_for_a_long_text_as_for_a_short_one():
-    model, ids = build(), draw_ids(B, MAX_LENGTH)
-    cache = model.new_cache(B, window=5, sinks=2)
-    before, sizes = storages(cache), []
-    for span in spans((3, *(1,) * 20, 9)):
-        with torch.no_grad():
-            model(ids[:, span], cache=cache)
-        sizes.append(cache.nbytes)
-        assert storages(cache) == before
-    assert set(sizes) == {cache_nbytes(LAYERS, H, D // H, 5 + 2, batch=B)}
-    assert cache.length == MAX_LENGTH
-    assert cache._held.shape == (B, 7)
-    assert not cache._waiting  # of the last chunk nothing is kept a second time
-
-
 def new_tokens(cache: KVCache, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     shape = (2, cache.batch, cache.num_heads, n, cache.head_dim)
     pair = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(cache.dtype)
@@ -670,43 +505,6 @@ def test_what_append_gives_back_is_a_view_of_the_cache_and_holds_all_tokens(n):
             assert part.untyped_storage().data_ptr() == storage.data_ptr()
 
 
-def test_a_full_window_gives_back_a_view_for_a_single_token():
-    cache = SlidingKVCache(1, B, H, 3, 4, sinks=1)
-    for step in range(9):
-        keys, values = cache.append(0, *new_tokens(cache, 1, seed=step))
-        for part in (keys, values):
-            assert part.shape == (B, H, min(step + 1, 4), 4)
-            storage = cache._blocks[0].untyped_storage()
-            assert part.untyped_storage().data_ptr() == storage.data_ptr()
-
-
-@pytest.mark.parametrize("chunks", [(1,) * 12, (5, 1, 6), (2, 1, 1, 8), (12,)], ids=str)
-def test_a_window_keeps_the_sinks_and_the_last_tokens_and_no_others(chunks):
-    cache = SlidingKVCache(1, 1, 1, 3, 1, sinks=2)
-    for span in spans(chunks):
-        new = torch.arange(float(span.start), float(span.stop)).view(1, 1, -1, 1)
-        cache.append(0, new, -new)
-    keys, values = cache._blocks[0][:, 0, 0, :, 0]
-    assert sorted(keys.tolist()) == [0, 1, 9, 10, 11]
-    assert torch.equal(values, -keys)
-    assert torch.equal(cache._held[0], keys.long())
-    assert cache.positions == [[0, 1, 9, 10, 11]]
-
-
-@pytest.mark.parametrize("n", [2, 3, 4, 5, 9])
-@pytest.mark.parametrize("old", [0, 1, 4, 7])
-def test_no_slot_of_a_window_is_written_twice_by_a_chunk(old, n):
-    cache = SlidingKVCache(1, B, 1, 3, 1, sinks=2)
-    if old:
-        cache.append(0, *new_tokens(cache, old))
-    cache.plan(n)
-    rows, _, slots, positions = cache._places
-    written = list(zip(rows.tolist(), slots.tolist(), strict=True))
-    assert len(set(written)) == len(written)
-    kept = {p for p in range(old, old + n) if p < 2 or p >= old + n - 3}
-    assert set(positions.tolist()) == kept
-
-
 def test_the_cache_says_in_a_line_what_it_holds():
     cache = KVCache(2, 1, 1, 4, 2)
     assert repr(cache) == "<KVCache 0 of 4 tokens, 2 layers, 128 bytes>"
@@ -720,7 +518,9 @@ def test_the_cache_says_in_a_line_what_it_holds():
 
 
 KINDS = {"all": {}, "window": {"window": 3, "sinks": 1}}
+
 EVERY_KIND = pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
+
 PADDED = pytest.mark.parametrize("padded", [True, False], ids=["padded", "unpadded"])
 
 
@@ -896,6 +696,7 @@ def elsewhere(part):
 
 
 FLAGS = torch.zeros(B, 2, dtype=torch.bool)
+
 BAD_PASSES = {
     "another batch": (call(batch=3), "cache is for 2 texts, ids bring 3; .*cache of its own"),
     "one text only": (call(batch=1), "cache is for 2 texts, ids bring 1; .*cache of its own"),
@@ -1047,6 +848,7 @@ def test_only_a_cache_is_a_cache(cache):
 
 
 SIZES = {"num_layers": 1, "batch": 1, "num_heads": 1, "capacity": 4, "head_dim": 2}
+
 BAD = pytest.mark.parametrize("size", [0, -1, True, 2.0, "2", None])
 
 
@@ -1077,18 +879,6 @@ def test_a_cache_keeps_floating_numbers(dtype):
         KVCache(**SIZES, dtype=dtype)
 
 
-@BAD
-def test_a_window_holds_at_least_the_token_itself(size):
-    with pytest.raises(ValueError, match="window must be an integer of at least 1"):
-        SlidingKVCache(1, 1, 1, size, 2)
-
-
-@pytest.mark.parametrize("sinks", [-1, True, 1.0, None])
-def test_sinks_are_counted(sinks):
-    with pytest.raises(ValueError, match="sinks must be an integer of at least 0"):
-        SlidingKVCache(1, 1, 1, 3, 2, sinks=sinks)
-
-
 def test_a_cache_lives_where_it_is_told_to():
     assert KVCache(**SIZES, device="meta").device.type == "meta"
     assert SlidingKVCache(1, 1, 1, 3, 2, device="meta").device.type == "meta"
@@ -1107,3 +897,11 @@ def test_a_planned_pass_counts_when_it_is_committed_and_not_before():
     assert cache.length == 1
     with pytest.raises(ValueError, match=r"layers \[0, 1\] have not stored"):
         cache.commit()
+
+
+def test_keys_have_positions_only_in_a_pass():
+    cache = build(position="alibi").new_cache(2)
+    with pytest.raises(ValueError, match="plan"):
+        cache.key_positions  # noqa: B018
+    cache.plan(3)
+    assert cache.key_positions.tolist() == [[0, 1, 2]]

@@ -543,18 +543,15 @@ def test_a_cache_can_be_used_again_after_reset():
 
 @pytest.mark.parametrize("padded", [True, False])
 def test_the_weights_are_those_of_a_full_pass(padded):
-    model, ids, seen = build().double(), draw_ids(), []
+    model, ids = build().double(), draw_ids()
     padding = torch.zeros(B, T, dtype=torch.bool)
     padding[1, :3] = padded
-    tokens = []
-    for token in stream(model, ids, 4, padding=padding, on_weights=seen.append):
-        tokens.append(token)
-        assert len(seen) == len(tokens)  # each before its token
+    pairs = list(stream(model, ids, 4, padding=padding, need_weights=True))
+    tokens, seen = zip(*pairs, strict=True)
     text = torch.cat([ids, torch.stack(tokens[:-1], dim=1)], dim=1)
     behind = torch.zeros(B, 3, dtype=torch.bool)
-    full = []
     with torch.no_grad():
-        model(text, padding=torch.cat([padding, behind], dim=1), weights=full)
+        _, full = model(text, padding=torch.cat([padding, behind], dim=1), need_weights=True)
     for step, weights in enumerate(seen):
         assert len(weights) == LAYERS
         rows = slice(0, T) if step == 0 else slice(T + step - 1, T + step)
@@ -566,9 +563,17 @@ def test_the_weights_are_those_of_a_full_pass(padded):
 def test_looking_at_the_weights_changes_no_token():
     model, ids = build(), draw_ids()
     options = {"temperature": 1.5, "stop_tokens": [4]}
-    plain = generate(model, ids, N, generator=seeded(), **options)
-    looked = generate(model, ids, N, generator=seeded(), on_weights=lambda seen: None, **options)
-    assert torch.equal(looked, plain)
+    plain = list(stream(model, ids, N, generator=seeded(), **options))
+    looked = stream(model, ids, N, generator=seeded(), need_weights=True, **options)
+    for token, (same, _) in zip(plain, looked, strict=True):
+        assert torch.equal(same, token)
+
+
+def test_texts_alone_have_no_place_for_weights():
+    advice = r"generate gives texts; stream\(…, need_weights=True\) gives the weights too"
+    with pytest.raises(ValueError, match=advice):
+        generate(build(), draw_ids(), 2, need_weights=True)
+    assert generate(build(), draw_ids(), 2, need_weights=False).shape == (B, T + 2)
 
 
 # --- nothing of the caller's is changed
@@ -852,7 +857,6 @@ def test_the_full_gpt_2_writes_the_same_64_tokens_alone_and_in_a_padded_batch():
     [
         ({"stop_tokens": 3}, r"stop_tokens must be a collection of token ids such as \[3\]"),
         ({"prompts": 5}, "prompts must be rows of token ids"),
-        ({"on_weights": []}, "on_weights must be a function of a list, got list"),
     ],
 )
 def test_a_single_thing_where_several_are_needed_is_told_so_when_called(arguments, message):

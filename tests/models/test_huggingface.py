@@ -148,7 +148,7 @@ def test_the_loss_of_gpt_2_and_its_gradients_are_the_same(seed):
     loss.backward()
     body, block = theirs.transformer, ours.blocks[0]
     assert_close(ours.token_embedding.weight.grad, body.wte.weight.grad)
-    positions = ours.position_embedding.weight.grad
+    positions = ours.position.table.weight.grad
     torch.testing.assert_close(positions, body.wpe.weight.grad, rtol=1e-3, atol=1e-4)
     packed = body.h[0].attn.c_attn.weight.grad.T.chunk(3)
     for name, gradient in zip(("query", "key", "value"), packed, strict=True):
@@ -231,7 +231,7 @@ def test_the_loss_of_bert_and_its_gradients_are_the_same(seed):
     embeddings, layer = theirs.bert.embeddings, theirs.bert.encoder.layer[0]
     for mine, other in (
         (ours.token_embedding, embeddings.word_embeddings),
-        (ours.position_embedding, embeddings.position_embeddings),
+        (ours.position.table, embeddings.position_embeddings),
         (ours.type_embedding, embeddings.token_type_embeddings),
         (ours.blocks[0].attention.query_projection, layer.attention.self.query),
         (ours.blocks[0].attention.value_projection, layer.attention.self.value),
@@ -339,7 +339,7 @@ def refused(model_class, state) -> str:
 
 def name_here(model_class, name: str, weight: torch.Tensor) -> str:
     """Translate one name, to the first of three where there are three."""
-    table = huggingface.GPT2 if model_class is GPT else huggingface.BERT
+    table = huggingface.GPT2_NAMES if model_class is GPT else huggingface.BERT_NAMES
     return next(iter(huggingface.translate({name: weight}, table)))
 
 

@@ -5,7 +5,6 @@ norms too): a mistake has nowhere to hide.
 """
 
 import math
-import re
 
 import pytest
 import torch
@@ -14,7 +13,6 @@ from torch.nn import functional as F
 
 from causal_lab.causality import check_causality
 from causal_lab.masks.rules import (
-    generate_causal_logit_mask,
     generate_causal_mask,
     generate_sliding_window_mask,
     to_additive,
@@ -23,11 +21,16 @@ from causal_lab.models.cache import KVCache
 from causal_lab.models.layers import Block
 from causal_lab.models.sliding_cache import SlidingKVCache
 from causal_lab.models.transformer import BERT, GPT, Transformer
+from tests.models.test_layers import encoder_layer
 
 B, T, H, D = 2, 7, 3, 12  # batch, length, heads, d_model
+
 VOCABULARY, MAX_LENGTH, LAYERS = 13, 12, 2
+
 NORMS = pytest.mark.parametrize("norm_first", [True, False], ids=["pre-norm", "post-norm"])
+
 MODELS = pytest.mark.parametrize("model_class", [GPT, BERT])
+
 TRAINING = pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 
 
@@ -221,9 +224,9 @@ def test_every_block_is_given_blocked_and_its_weights_vanish_exactly_there(model
     for block in model.blocks:
         original = block.attention.forward
 
-        def forward(x, *, blocked, need_weights, original=original, **options):
-            seen.append(original(x, blocked=blocked)[1] == 0)
-            return original(x, blocked=blocked, need_weights=need_weights, **options)
+        def forward(x, *, ctx, original=original):
+            seen.append(original(x, blocked=ctx.blocked)[1] == 0)
+            return original(x, ctx=ctx)
 
         block.attention.forward = forward
     model(ids, padding=padding)
@@ -275,8 +278,7 @@ def test_the_weights_of_every_block_are_handed_out_and_vanish_exactly_where_bloc
 ):
     model, ids, blocked = build(model_class, num_layers=3), draw_ids(), random_mask(*shape)
     padding = draw_ids(B, T, seed=4, high=2).bool() if padded else None
-    weights = []
-    logits = model(ids, padding=padding, blocked=blocked, weights=weights)
+    logits, weights = model(ids, padding=padding, blocked=blocked, need_weights=True)
     expected = blocked | torch.tensor(blocked_by_loop(model.causal, T, padding))[:, None]
     dead = expected.all(dim=-1).expand(B, H, T)
     assert len(weights) == 3
@@ -290,18 +292,18 @@ def test_the_weights_of_every_block_are_handed_out_and_vanish_exactly_where_bloc
 @NORMS
 @MODELS
 def test_the_weights_are_those_of_each_blocks_own_attention(model_class, norm_first):
-    model, ids, weights, inputs = build(model_class, norm_first=norm_first), draw_ids(), [], []
+    model, ids, inputs = build(model_class, norm_first=norm_first), draw_ids(), []
     for block in model.blocks:
         block.attention.register_forward_pre_hook(lambda module, x: inputs.append(x[0]))
-    model(ids, weights=weights)
+    _, weights = model(ids, need_weights=True)
     mask, came = model.blocked(T), list(inputs)
     for block, x, shown in zip(model.blocks, came, weights, strict=True):
         assert_close(shown, block.attention(x, blocked=mask)[1])
     assert (weights[0] - weights[1]).abs().max() > 1e-2
-    before = list(weights)
-    model.hidden_states(ids, weights=weights)  # adds to what is there
-    assert len(weights) == 2 * LAYERS
-    assert all(a is b for a, b in zip(weights, before, strict=False))
+    hidden, again = model.hidden_states(ids, need_weights=True)
+    assert_close(hidden, model.hidden_states(ids))
+    assert len(weights) == len(again) == LAYERS  # each pass has a list of its own
+    assert all(torch.equal(a, b) for a, b in zip(weights, again, strict=True))
 
 
 # --- padding
@@ -397,7 +399,7 @@ def test_positions_count_from_0():
 def test_positions_choose_the_vectors():
     model, moved, ids = build(), build(), draw_ids()
     with torch.no_grad():
-        moved.position_embedding.weight.copy_(model.position_embedding.weight.roll(-3, dims=0))
+        moved.position.table.weight.copy_(model.position.table.weight.roll(-3, dims=0))
     assert torch.equal(model(ids, positions=3 + torch.arange(T).expand(B, T)), moved(ids))
     assert (model(ids) - moved(ids)).abs().max() > 1e-2
 
@@ -444,12 +446,12 @@ def test_the_token_type_is_0_unless_given_and_its_vector_is_added(model_class):
 def test_with_a_cache_the_model_is_handed_only_what_is_new(chunks, options):
     model, ids = build(**options), draw_ids()
     types = draw_ids(seed=2, high=3) if "token_types" in options else None
-    cache, start, whole = model.new_cache(B), 0, []
-    expected = model(ids, token_types=types, weights=whole)
+    cache, start = model.new_cache(B), 0
+    expected, whole = model(ids, token_types=types, need_weights=True)
     for size in chunks:
-        span, seen = slice(start, start + size), []
+        span = slice(start, start + size)
         more = {"token_types": types if types is None else types[:, span]}
-        logits = model(ids[:, span], cache=cache, weights=seen, **more)
+        logits, seen = model(ids[:, span], cache=cache, need_weights=True, **more)
         assert_close(logits, expected[:, span])
         for ours, full in zip(seen, whole, strict=True):
             assert_close(ours, full[:, :, span, : start + size])
@@ -504,123 +506,6 @@ def test_whatever_is_causal_has_a_cache(model_class, options):
     assert_close(torch.cat(logits, dim=1), model(ids))
 
 
-@pytest.mark.parametrize(("model_class", "options"), [(BERT, {}), (GPT, {"causal": False})])
-def test_what_is_not_causal_has_none(model_class, options):
-    model = build(model_class, **options)
-    message = "cannot use a cache: what it makes of old tokens changes with every new one"
-    with pytest.raises(ValueError, match=message):
-        model.new_cache(1)
-    with pytest.raises(ValueError, match=message):
-        model(draw_ids(), cache=build().new_cache(B))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"batch": 1, "sinks": 1}, "sinks need a window; without one, every token is remembered"),
-        ({"batch": 1, "capacity": 4, "window": 3}, "a window needs no capacity"),
-        ({"batch": 0}, "batch must be an integer of at least 1"),
-        ({"batch": True}, "batch must be an integer of at least 1"),
-        ({"batch": 1, "capacity": 0}, "capacity must be an integer of at least 1"),
-        ({"batch": 1, "capacity": 2.5}, "capacity must be an integer of at least 1"),
-        ({"batch": 1, "window": 0}, "window must be an integer of at least 1"),
-        ({"batch": 1, "window": True}, "window must be an integer of at least 1"),
-        ({"batch": 1, "window": 3, "sinks": -1}, "sinks must be an integer of at least 0"),
-        ({"batch": 1, "window": 3, "sinks": 1.0}, "sinks must be an integer of at least 0"),
-    ],
-)
-def test_a_new_cache_says_what_it_needs(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        build().new_cache(**arguments)
-
-
-@pytest.mark.parametrize(
-    ("blocked", "message"),
-    [
-        (torch.zeros(T, T), r"blocked must be a boolean.*\.bool\(\)"),
-        (generate_causal_logit_mask(T), "from_additive"),
-        ([[True]], "blocked must be a boolean tensor, got list"),
-        (torch.zeros(B, 1, T, dtype=torch.bool), r"does not broadcast.*\(query, key\)"),
-        (torch.zeros(2 * B, H, T, T, dtype=torch.bool), "does not broadcast"),
-    ],
-    ids=["numbers", "additive", "list", "per text", "enlarging"],
-)
-@MODELS
-def test_a_mask_that_does_not_fit_is_told_how_to(model_class, blocked, message):
-    with pytest.raises(ValueError, match=message):
-        build(model_class)(draw_ids(), blocked=blocked)
-
-
-@pytest.mark.parametrize(
-    ("blocked", "message"),
-    [
-        (torch.zeros(T - 2, T, dtype=torch.bool), r"does not broadcast.*\(query, key\)"),
-        (torch.zeros(T, T, dtype=torch.bool, device="meta"), r'blocked\.to\("cpu"\)'),
-    ],
-    ids=["another length", "elsewhere"],
-)
-@MODELS
-def test_so_is_one_that_cannot_be_joined_with_the_models_own(model_class, blocked, message):
-    with pytest.raises(ValueError, match=message):
-        build(model_class)(draw_ids(), blocked=blocked)
-
-
-# --- the parts
-
-
-def torch_layer(block: Block, **options) -> nn.TransformerEncoderLayer:
-    """Build PyTorch's layer with the weights of a block."""
-    layer = nn.TransformerEncoderLayer(
-        D, H, block.mlp[0].out_features, dropout=0.0, batch_first=True, **options
-    )
-    attention = block.attention
-    packed = [attention.query_projection, attention.key_projection, attention.value_projection]
-    with torch.no_grad():
-        layer.self_attn.in_proj_weight.copy_(torch.cat([p.weight for p in packed]))
-        layer.self_attn.in_proj_bias.copy_(torch.cat([p.bias for p in packed]))
-    for theirs, ours in (
-        (layer.self_attn.out_proj, attention.output_projection),
-        (layer.linear1, block.mlp[0]),
-        (layer.linear2, block.mlp[2]),
-        (layer.norm1, block.attention_norm),
-        (layer.norm2, block.mlp_norm),
-    ):
-        theirs.load_state_dict(ours.state_dict())
-    return layer.train()  # in eval mode it takes a shortcut of its own
-
-
-@pytest.mark.parametrize("masked", [True, False])
-@pytest.mark.parametrize("activation", ["tanh", "none"])
-@NORMS
-def test_a_block_is_the_encoder_layer_of_pytorch(norm_first, activation, masked):
-    block = fill(
-        Block(D, H, mlp_size=20, norm_first=norm_first, activation=activation, epsilon=0.03)
-    )
-    layer = torch_layer(
-        block,
-        activation=lambda x: F.gelu(x, approximate=activation),
-        norm_first=norm_first,
-        layer_norm_eps=0.03,
-    )
-    x = 2 * torch.randn(B, T, D, generator=torch.Generator().manual_seed(0))
-    blocked = generate_causal_mask(T) if masked else None
-    assert_close(block(x, blocked), layer(x, src_mask=blocked))
-    swapped = layer(2 * x, src_mask=blocked)
-    assert (block(x, blocked) - swapped).abs().max() > 1e-2
-
-
-def test_the_two_activations_differ_by_more_than_the_tests_allow():
-    blocks = [fill(Block(D, H, activation=a)) for a in ("tanh", "none")]
-    x = 2 * torch.randn(B, T, D, generator=torch.Generator().manual_seed(0))
-    assert (blocks[0](x) - blocks[1](x)).abs().max() > 1e-4
-
-
-def test_a_block_computes_gelu_as_gpt_2_does_unless_told_otherwise():
-    x = 2 * torch.randn(B, T, D, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(fill(Block(D, H))(x), fill(Block(D, H, activation="tanh"))(x))
-    assert build().blocks[0].mlp[1].approximate == "tanh"
-
-
 @pytest.mark.parametrize("activation", ["tanh", "none"])
 @NORMS
 @MODELS
@@ -634,9 +519,7 @@ def test_a_model_is_embedding_layers_norm_and_table_in_this_order(
     table = state["token_embedding.weight"]
     x = torch.stack(
         [
-            torch.stack(
-                [table[ids[b, t]] + state["position_embedding.weight"][t] for t in range(T)]
-            )
+            torch.stack([table[ids[b, t]] + state["position.table.weight"][t] for t in range(T)])
             for b in range(B)
         ]
     )
@@ -648,7 +531,7 @@ def test_a_model_is_embedding_layers_norm_and_table_in_this_order(
     if not norm_first:
         x = norm(x)
     for block in model.blocks:
-        x = torch_layer(
+        x = encoder_layer(
             block,
             activation=lambda x: F.gelu(x, approximate=activation),
             norm_first=norm_first,
@@ -892,7 +775,7 @@ def test_the_same_seed_draws_the_same_weights(model_class, norm_first):
 
     first, second, other = drawn(0), drawn(0), drawn(1)
     assert all(torch.equal(first[name], second[name]) for name in first)
-    matrices = [n for n in first if first[n].ndim == 2 and n != "position_embedding.weight"]
+    matrices = [n for n in first if first[n].ndim == 2 and n != "position.table.weight"]
     assert len(matrices) == 2 + 6 * 2
     assert not any(torch.equal(first[name], other[name]) for name in matrices)
 
@@ -941,7 +824,7 @@ def test_the_weights_start_small_and_smaller_where_many_are_added():
 
 @pytest.mark.parametrize("d_model", [6, 9])
 def test_the_positions_start_as_waves(d_model):
-    table = GPT(5, 10, d_model=d_model, num_heads=3).position_embedding.weight
+    table = GPT(5, 10, d_model=d_model, num_heads=3).position.table.weight
     waves = (d_model + 1) // 2
     for t in range(10):
         for i in range(d_model):
@@ -964,157 +847,6 @@ def test_everything_learns():
         assert [n for n in silent if "key_projection.bias" not in n] == []
 
 
-# --- what is refused
-
-
-@pytest.mark.parametrize(
-    ("options", "advice"),
-    [
-        ({"num_heads": 0}, "num_heads must be an integer of at least 1, got 0"),
-        ({"num_heads": 5}, "d_model=12 is no multiple of num_heads=5"),
-        ({"d_model": 0}, "d_model must be an integer of at least 1, got 0"),
-        ({"num_layers": 0}, "num_layers must be an integer of at least 1, got 0"),
-        ({"num_layers": True}, "num_layers must be an integer of at least 1, got True"),
-        ({"mlp_size": 0}, "mlp_size must be an integer of at least 1, got 0"),
-        ({"token_types": -1}, "token_types must be an integer of at least 0, got -1"),
-        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
-        ({"dropout": -0.1}, "dropout probability has to be between 0 and 1"),
-        ({"causal": 1}, "causal must be True or False, got 1"),
-        ({"causal": None}, "causal must be True or False, got None"),
-        ({"causal": "no"}, "causal must be True or False, got 'no'"),
-    ],
-    ids=str,
-)
-@MODELS
-def test_an_option_out_of_range_is_refused(model_class, options, advice):
-    with pytest.raises(ValueError, match=re.escape(advice)):
-        build(model_class, **options)
-
-
-@pytest.mark.parametrize("d_model", [-4, 8.0, "8"])
-@pytest.mark.parametrize("make", [build, lambda d_model: Block(d_model, 2)])
-def test_a_d_model_that_is_no_size_is_refused(make, d_model):
-    with pytest.raises(ValueError, match="d_model must be an integer of at least 1"):
-        make(d_model=d_model)
-
-
-def test_an_unknown_activation_is_refused():
-    with pytest.raises(ValueError, match="activation"):
-        Block(D, H, activation="relu")
-
-
-@pytest.mark.parametrize("size", [0, -1, 2.0, True, "2", None])
-@MODELS
-def test_sizes_that_are_no_sizes_are_refused(model_class, size):
-    with pytest.raises(ValueError, match="vocabulary_size must be an integer of at least 1"):
-        model_class(size, 8)
-    with pytest.raises(ValueError, match="max_length must be an integer of at least 1"):
-        model_class(8, size)
-
-
-def test_a_mask_that_is_no_token_is_refused():
-    with pytest.raises(ValueError, match="mask_id=13 is no token; there are 13"):
-        build(BERT, mask_id=VOCABULARY)
-    with pytest.raises(ValueError, match="mask_id must be an integer of at least 0, got -1"):
-        build(BERT, mask_id=-1)
-
-
-@pytest.mark.parametrize(
-    ("ids", "advice"),
-    [
-        ([[1, 2]], "ids must be a tensor, got list; try torch.tensor(ids)"),
-        (draw_ids()[0], "one sequence becomes a batch with .unsqueeze(0)"),
-        (draw_ids().float(), "ids must be integers of shape (batch, length), got a torch.float32"),
-        (draw_ids().bool(), "ids must be integers of shape (batch, length), got a torch.bool"),
-        (draw_ids()[:, :0], "ids must be integers of shape (batch, length)"),
-        (draw_ids()[:0], "ids must be integers of shape (batch, length)"),
-        (draw_ids() - VOCABULARY, "ids must lie between 0 and 12"),
-        (draw_ids() + VOCABULARY, "ids must lie between 0 and 12"),
-        (torch.tensor([[0, VOCABULARY]]), "ids must lie between 0 and 12"),
-        (torch.tensor([[0, -1]]), "ids must lie between 0 and 12"),
-        (
-            draw_ids(1, MAX_LENGTH + 1),
-            "13 tokens are more than max_length=12; cut the sequence or build the model with a "
-            "larger max_length",
-        ),
-    ],
-)
-@MODELS
-def test_ids_that_cannot_be_read_are_refused(model_class, ids, advice):
-    model = build(model_class)
-    for read in (model, model.hidden_states):
-        with pytest.raises(ValueError, match=re.escape(advice)):
-            read(ids)
-
-
-@MODELS
-def test_padding_that_does_not_fit_is_refused(model_class):
-    model, ids = build(model_class), draw_ids()
-    with pytest.raises(ValueError, match=r"padding must be a boolean tensor.*\.bool\(\)"):
-        model(ids, padding=torch.zeros_like(ids))
-    for shape in ((T,), (B, T - 1), (1, T)):
-        advice = f"padding must have the shape of ids, (2, 7), got {shape}"
-        with pytest.raises(ValueError, match=re.escape(advice)):
-            model(ids, padding=torch.zeros(shape, dtype=torch.bool))
-
-
-@pytest.mark.parametrize("length", [0, -1, 2.0])
-def test_a_mask_of_no_length_is_refused(length):
-    with pytest.raises(ValueError, match="must be an integer of at least 1"):
-        build(GPT).blocked(length)
-
-
-@pytest.mark.parametrize("length", [0, -1, 2.0])
-def test_a_mask_of_no_length_is_refused_without_a_causal_mask_too(length):
-    with pytest.raises(ValueError, match="must be an integer of at least 1"):
-        build(BERT).blocked(length)
-
-
-def test_one_token_has_no_next():
-    with pytest.raises(ValueError, match="needs at least two tokens per sequence"):
-        build().loss(draw_ids(B, 1))
-
-
-def test_a_loss_with_nothing_hidden_is_refused():
-    with pytest.raises(ValueError, match="nothing is hidden, so there is nothing to ask for"):
-        build(BERT).loss(draw_ids(), torch.zeros(B, T, dtype=torch.bool))
-
-
-def test_hidden_places_that_do_not_fit_are_refused():
-    model, ids = build(BERT), draw_ids()
-    for ask in (model.hide, model.loss):
-        with pytest.raises(ValueError, match=r"hidden must be a boolean tensor.*\.bool\(\)"):
-            ask(ids, torch.ones_like(ids))
-        with pytest.raises(ValueError, match=r"hidden must have the shape of ids, \(2, 7\)"):
-            ask(ids, torch.ones(T, dtype=torch.bool))
-
-
-def test_ids_that_are_a_list_have_no_loss():
-    with pytest.raises(ValueError, match="ids must be a tensor"):
-        build(GPT).loss([[1, 2]])
-
-
-def test_ids_that_are_a_list_cannot_be_hidden():
-    with pytest.raises(ValueError, match="ids must be a tensor"):
-        build(BERT).hide([[1, 2]], torch.ones(1, 2, dtype=torch.bool))
-
-
-@pytest.mark.parametrize(
-    ("x", "blocked", "advice"),
-    [
-        (torch.zeros(T, D), None, "x must have shape (batch, length, 12)"),
-        (torch.zeros(B, T, D - 1), None, "x must have shape (batch, length, 12)"),
-        (torch.zeros(B, T, D, dtype=torch.int64), None, "x must be a floating tensor"),
-        (torch.zeros(B, T, D), torch.zeros(T, T), "blocked must be a boolean tensor"),
-        (torch.zeros(B, T, D), generate_causal_mask(T - 1), "does not broadcast to the scores'"),
-    ],
-)
-def test_a_block_refuses_what_does_not_fit(x, blocked, advice):
-    # Post-norm: a layer norm before the attention has words of its own.
-    with pytest.raises(ValueError, match=re.escape(advice)):
-        Block(D, H, norm_first=False)(x, blocked)
-
-
 def test_a_bias_of_minus_infinity_blocks_as_a_mask_does():
     model = GPT(20, 8, d_model=12, num_heads=3, generator=torch.Generator().manual_seed(0)).eval()
     ids = torch.randint(20, (2, 7), generator=torch.Generator().manual_seed(1))
@@ -1134,16 +866,9 @@ def test_a_bias_reaches_every_block_and_head(norm_first):
     ids = torch.randint(20, (2, 7), generator=torch.Generator().manual_seed(1))
     bias = torch.zeros(3, 7, 7)
     bias[1] = 50.0 * torch.eye(7)  # the second head looks at itself
-    weights = []
     with torch.no_grad():
-        model(ids, bias=bias, weights=weights)
+        _, weights = model(ids, bias=bias, need_weights=True)
     for seen in weights:
         torch.testing.assert_close(seen[:, 1], torch.eye(7).expand(2, 7, 7))
         assert not torch.allclose(seen[:, 0], torch.eye(7), atol=0.1)
         assert not torch.allclose(seen[:, 2], torch.eye(7), atol=0.1)
-
-
-def test_a_bias_that_does_not_fit_is_told():
-    model = GPT(20, 8, d_model=12, num_heads=3)
-    with pytest.raises(ValueError, match="bias"):
-        model(torch.zeros(1, 4, dtype=torch.long), bias=torch.zeros(5, 5))
