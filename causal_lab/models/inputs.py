@@ -194,6 +194,15 @@ def check_memory(model: nn.Module, ids: Tensor, memory) -> None:
             f"{len(memory.encoded)} sources and {len(ids)} targets; every target needs its own "
             "source"
         )
+    keys = memory.keys_values[0][0]  # (batch, head, key, dim)
+    needed = (model.num_heads, model.token_embedding.embedding_dim // model.num_heads)
+    if (keys.shape[1], keys.shape[3]) != needed:
+        raise ValueError(
+            f"the memory has (heads, dim) = {(keys.shape[1], keys.shape[3])}, the model {needed}; "
+            "encode the source with the same model"
+        )
+    if memory.blocked is not None:
+        check_blocked(memory.blocked, _scores(model, ids, keys.shape[2]))
 
 
 def check_cacheable(model: nn.Module) -> None:
@@ -291,18 +300,20 @@ def check_attention(layer: nn.Module, x: Tensor, context, ctx) -> None:
     check_tokens("x", x, weight)
     if isinstance(context, Tensor):
         check_tokens("context", context, weight)
-    keys = x.shape[1] if context is None else _keys_of(context)
+    if context is None:
+        context = x
+    is_read = isinstance(context, tuple)  # keys and values, (batch, head, key, dim)
+    batch, keys = (len(context[0]), context[0].shape[2]) if is_read else context.shape[:2]
+    if batch != len(x) and 1 not in (batch, len(x)):
+        raise ValueError(f"x and context must agree in batch, got {len(x)} and {batch}")
     if ctx.cache is not None:
         keys = ctx.cache.num_keys(keys)
-    scores = weight.new_empty(()).expand(len(x), layer.num_heads, x.shape[1], keys)
+    lead = (max(batch, len(x)), layer.num_heads)
+    scores = weight.new_empty(()).expand(*lead, x.shape[1], keys)
     if ctx.blocked is not None:
         check_blocked(ctx.blocked, scores)
     if ctx.bias is not None:
         check_fits("bias", check_floating("bias", ctx.bias), scores)
-
-
-def _keys_of(context) -> int:
-    return context.shape[1] if isinstance(context, Tensor) else context[0].shape[2]
 
 
 # --- what models and layers are built of

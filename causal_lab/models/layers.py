@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from causal_lab.attention.formula import attend_fused, weigh
 from causal_lab.models.cache import KVCache
 from causal_lab.models.inputs import check_attention, check_block_options, check_torch_layer
-from causal_lab.validation import check_heads
+from causal_lab.validation import check_heads, check_tokens
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class MultiHeadAttention(nn.Module):
             check_attention(self, x, context, ctx)
         q = self._split(self.query_projection(x))  # (batch, head, query, dim)
         if not isinstance(context, tuple):
-            context = self.read(x if context is None else context)
+            context = self._read(x if context is None else context)
         k, v = context  # (batch, head, key, dim)
         if ctx.rotate is not None:
             q, k = ctx.rotate(q), ctx.rotate(k)
@@ -126,6 +126,10 @@ class MultiHeadAttention(nn.Module):
         >>> MultiHeadAttention(d_model=4, num_heads=2).read(torch.zeros(1, 5, 4))[0].shape
         torch.Size([1, 2, 5, 2])
         """
+        check_tokens("context", text, self.key_projection.weight)
+        return self._read(text)
+
+    def _read(self, text: Tensor) -> tuple[Tensor, Tensor]:
         return self._split(self.key_projection(text)), self._split(self.value_projection(text))
 
     def _split(self, x: Tensor) -> Tensor:

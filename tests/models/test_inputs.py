@@ -423,7 +423,6 @@ def test_a_layer_says_what_tokens_it_needs(x, message):
         pytest.param(
             X.repeat(2, 1, 1),
             "must agree in",
-            marks=pytest.mark.xfail(strict=True, reason="not checked any more"),
         ),
         (X.double(), "dtype"),
         (X.to(FAR), r'context lives on meta.*context\.to\("cpu"\)'),
