@@ -92,25 +92,6 @@ class Transformer(nn.Module):
         draw_weights(self, num_layers, generator)
 
     def forward(
-        self, ids: Tensor, padding: Tensor | None = None, *, need_weights: bool = False, **options
-    ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Score every token of the vocabulary at every position.
-
-        Args:
-            **options: as for :meth:`hidden_states`, and so are the others.
-
-        Returns:
-            Logits, (batch, length, vocabulary); and the weights, if they are asked for.
-
-        >>> GPT(10, 8, d_model=8, num_heads=2)(torch.zeros(2, 5, dtype=torch.long)).shape
-        torch.Size([2, 5, 10])
-        """
-        hidden = self.hidden_states(ids, padding, need_weights=need_weights, **options)
-        if need_weights:
-            return self.head(hidden[0]), hidden[1]
-        return self.head(hidden)
-
-    def hidden_states(
         self,
         ids: Tensor,
         padding: Tensor | None = None,
@@ -122,8 +103,9 @@ class Transformer(nn.Module):
         cache: KVCache | None = None,
         memory: ForwardContext | None = None,
         need_weights: bool = False,
+        logits: bool = True,
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Read the tokens; give one vector per position, before the head.
+        """Score every token of the vocabulary at every position.
 
         Args:
             ids: (batch, length); with a cache, only those that it has not seen.
@@ -139,10 +121,13 @@ class Transformer(nn.Module):
             cache: from :meth:`new_cache`; takes the new tokens. Call inside ``torch.no_grad()``.
             memory: another text that was read, for a model with ``cross=True``.
             need_weights: also give the attention weights, one (batch, head, query, key) per block.
+            logits: False stops before the head.
 
-        >>> model = BERT(10, 8, d_model=8, num_heads=2)
-        >>> model.hidden_states(torch.zeros(2, 5, dtype=torch.long)).shape
-        torch.Size([2, 5, 8])
+        Returns:
+            Logits, (batch, length, vocabulary); and the weights, if they are asked for.
+
+        >>> GPT(10, 8, d_model=8, num_heads=2)(torch.zeros(2, 5, dtype=torch.long)).shape
+        torch.Size([2, 5, 10])
         """
         check_inputs(self, ids, padding, positions, token_types, cache, blocked, bias)
         if self.cross or memory is not None:
@@ -166,7 +151,23 @@ class Transformer(nn.Module):
         x = self.final_norm(x)
         if cache is not None:
             cache.commit()  # not before: what is interrupted must not count
+        if logits:
+            x = self.head(x)  # (batch, length, vocabulary)
         return (x, weights) if need_weights else x
+
+    def hidden_states(
+        self, ids: Tensor, padding: Tensor | None = None, **options
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """Read the tokens as :meth:`forward` does; one vector per position, before the head.
+
+        Returns:
+            (batch, length, d_model); and the weights, if they are asked for.
+
+        >>> model = BERT(10, 8, d_model=8, num_heads=2)
+        >>> model.hidden_states(torch.zeros(2, 5, dtype=torch.long)).shape
+        torch.Size([2, 5, 8])
+        """
+        return self(ids, padding, logits=False, **options)
 
     def plan(self, length: int, padding: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Say where tokens stand and what they may not look at, with nothing cached; unchecked.

@@ -844,7 +844,7 @@ def test_a_cache_that_refused_a_pass_is_as_before(sliding, wrong):
     cache, memory = model.decoder.new_cache(B, **sliding), model.encode(source)
     model.decoder(target[:, :3], memory=memory, cache=cache)
     given = {name: change(memory) for name, change in wrong.items()}
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"memory|sources|blocked"):
         model.decoder(target[:, 3:], cache=cache, **given)
     assert cache.length == 3
     after = model.decoder(target[:, 3:], memory=memory, cache=cache)
