@@ -26,17 +26,28 @@ LAYOUTS = ("half", "interleaved")
 def sinusoidal_positions(positions: Tensor, dim: int, *, base: float = 10000.0) -> Tensor:
     """Write positions as waves to be added to the tokens' vectors: float32, shape (…, dim).
 
+    Source: Vaswani et al., "Attention is all you need", 2017, section 3.5.
+
+    Args:
+        positions: integer or floating, any shape.
+        dim: size of a token's vector; even.
+        base: the longest wave is nearly 2π · base positions long.
+
     >>> sinusoidal_positions(torch.tensor([0, 1]), 2).round(decimals=2).tolist()
     [[0.0, 1.0], [0.8399999737739563, 0.5400000214576721]]
     """
-    # Source: Vaswani et al., "Attention is all you need", 2017, section 3.5. Sines stand in the
-    # even places, cosines in the odd ones; the longest wave is nearly 2π · base positions long.
+    # Sines stand in the even places, cosines in the odd ones.
     angles = rotary_angles(positions, dim, base=base)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
 
 def rotary_angles(positions: Tensor, dim: int, *, base: float = 10000.0) -> Tensor:
     """Say by how many radians each pair of numbers turns: float32, shape (…, dim / 2).
+
+    Args:
+        positions: integer or floating, any shape.
+        dim: size of a head; even.
+        base: the slowest pair turns by nearly 1 / base per position.
 
     >>> rotary_angles(torch.tensor([0, 3]), 4, base=100.0).tolist()
     [[0.0, 0.0], [3.0, 0.30000001192092896]]
@@ -49,7 +60,7 @@ def rotary_angles(positions: Tensor, dim: int, *, base: float = 10000.0) -> Tens
         raise ValueError(f"base must be above 1, got {base!r}; 10000.0 is usual")
     _check_numbers("positions", positions)
     pair = torch.arange(0, dim, 2, dtype=torch.float32, device=positions.device)
-    # Pair p turns by position · base^(−2p/dim), the slowest by nearly 1 / base per position.
+    # Pair p turns by position · base^(−2p/dim).
     return positions[..., None].float() * (1.0 / base ** (pair / dim))
 
 
@@ -59,6 +70,7 @@ def rotate(x: Tensor, positions: Tensor, *, base: float = 10000.0, layout: str =
     Args:
         x: shape (…, length, dim), queries or keys of a head; ``dim`` is even.
         positions: broadcastable to (…, length), where they stand, the cached tokens counted.
+        base: as for :func:`rotary_angles`; the larger, the slower the turns.
         layout: which numbers make a pair: p and p + dim/2 ("half", as in GPT-NeoX and Llama), or 2p
             and 2p + 1 ("interleaved", as in GPT-J).
 
@@ -76,6 +88,11 @@ def rotation(
     positions: Tensor, dim: int, *, base: float = 10000.0, layout: str = "half"
 ) -> Callable[[Tensor], Tensor]:
     """Prepare :func:`rotate` for the queries and keys of many layers, shape (…, length, dim).
+
+    Args:
+        positions: integer or floating, broadcastable to (…, length).
+        dim: size of a head; even.
+        base, layout: as for :func:`rotate`.
 
     >>> rotate_here = rotation(torch.tensor([0, 1]), 2)
     >>> rotate_here(torch.tensor([[1.0, 0.0], [1.0, 0.0]])).round(decimals=2).tolist()
@@ -110,11 +127,13 @@ def rotation(
 def to_half(x: Tensor) -> Tensor:
     """Reorder interleaved pairs to halves, shape (…, dim): all first numbers, then all second ones.
 
+    Args:
+        x: dim is even; of a projection's weight, whose rows are a head's numbers, the transpose.
+
     >>> to_half(torch.arange(6)).tolist()
     [0, 2, 4, 1, 3, 5]
     """
-    # Rotating the result in the "half" layout is rotating x in the "interleaved" one. Of a
-    # projection's weight, whose rows are the numbers of a head, pass the transpose.
+    # Rotating the result in the "half" layout is rotating x in the "interleaved" one.
     _check_pairs(x)
     return torch.cat([x[..., 0::2], x[..., 1::2]], dim=-1)
 
@@ -135,7 +154,6 @@ def alibi_slopes(num_heads: int, *, device: Device = None) -> Tensor:
     >>> alibi_slopes(3).tolist()
     [0.0625, 0.00390625, 0.25]
     """
-    # Source: Press, Smith and Lewis, "Train short, test long", 2022, section 3.
     num_heads = check_size("num_heads", num_heads)
     # For n heads, n a power of two: 2^(−8/n), 2^(−16/n), … down to 2^(−8). For other n: those of
     # the power of two below, then every second one of the power of two above, from its first.
@@ -145,18 +163,20 @@ def alibi_slopes(num_heads: int, *, device: Device = None) -> Tensor:
     return 2.0 ** -torch.tensor(exponents, dtype=torch.float32, device=device)
 
 
-def alibi_bias(
-    query_positions: Tensor,  # shape (…, query)
-    key_positions: Tensor,  # shape (…, key), the cached ones included; the axes before broadcast
-    num_heads: int,
-) -> Tensor:
+def alibi_bias(query_positions: Tensor, key_positions: Tensor, num_heads: int) -> Tensor:
     """Take from a score in proportion to the distance: float32, shape (…, head, query, key).
+
+    Source: Press, Smith and Lewis, "Train short, test long", 2022.
+
+    Args:
+        query_positions: (…, query).
+        key_positions: (…, key), the cached ones included; the axes before broadcast.
 
     >>> alibi_bias(torch.tensor([2]), torch.arange(3), num_heads=1).tolist()
     [[[-0.0078125, -0.00390625, 0.0]]]
     """
     # −slope · (query − key), so 0 at the query itself. For keys after it, it would be a reward:
-    # block them. Source: Press, Smith and Lewis, 2022.
+    # block them.
     for name, places in (("query_positions", query_positions), ("key_positions", key_positions)):
         if _check_numbers(name, places).ndim < 1:
             raise ValueError(f"{name} must have an axis, one number per token")

@@ -13,7 +13,12 @@ from causal_lab.validation import check_axis, check_blocked, check_floating
 
 
 def naive_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) -> Tensor:
-    """Take the formula at its word: exponentiate, then divide by the sum; any shape (§3.1).
+    """Take the formula at its word: exponentiate, then divide by the sum (§3.1).
+
+    Args:
+        scores: any shape; −∞ means weight 0.
+        dim: the axis along which weights sum to 1; by default the keys of one query.
+        temperature: divides the scores; below 1 sharpens, above 1 flattens.
 
     >>> naive_softmax(torch.tensor([0.0, 100.0])).tolist()  # overflows from 89, in float16 from 12
     [0.0, nan]
@@ -24,13 +29,16 @@ def naive_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) ->
 
 
 def stable_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) -> Tensor:
-    """Subtract the largest score of the row first: same weights, no overflow, any shape (§3.3).
+    """Subtract the largest score of the row first: same weights, no overflow (§3.3).
+
+    Args:
+        scores, dim, temperature: as for :func:`naive_softmax`, any shape; nothing but −∞ gives NaN.
 
     >>> stable_softmax(torch.tensor([1000.0, 1000.0])).tolist()
     [0.5, 0.5]
     """
-    # The paper's §3.3 made precise: it is the shift that avoids overflow, not −∞. A row of nothing
-    # but −∞ gives NaN, as ``torch.softmax`` does; see ``masked_softmax``.
+    # The paper's §3.3 made precise: it is the shift that avoids overflow, not −∞. NaN for a row
+    # of nothing but −∞ is what ``torch.softmax`` gives, too; see ``masked_softmax``.
     _check_arguments(scores, dim, temperature)
     # First the shift, then the division, which no temperature can make too large any more.
     shifted = scores - scores.amax(dim, keepdim=True)
@@ -48,6 +56,7 @@ def masked_softmax(
     """Share the weight among keys that are not blocked; a row without any gives zeros (§3.2, §4.2).
 
     Args:
+        scores, dim, temperature: as for :func:`naive_softmax`; weights come in the scores' shape.
         blocked: bool, broadcastable to the shape of ``scores``, True where the weight must be
             exactly 0. What score stands there, even NaN, does not matter.
 
@@ -86,13 +95,17 @@ def running_max_and_sum(
 ) -> tuple[Tensor, Tensor]:
     """Read the scores once, keeping the largest so far and the sum of ``exp(score - largest)``.
 
-    >>> largest, total = running_max_and_sum(torch.tensor([0.0, 0.0, 1000.0]))  # same shape
+    Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018.
+
+    Args:
+        scores, dim, temperature: as for :func:`naive_softmax`; both results have their shape.
+
+    >>> largest, total = running_max_and_sum(torch.tensor([0.0, 0.0, 1000.0]))
     >>> largest.tolist(), total.tolist()
     ([0.0, 0.0, 1000.0], [1.0, 2.0, 1.0])
     """
-    # Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; the heart
-    # of FlashAttention (Dao et al., 2022). At every step the pair is what a softmax over the scores
-    # read so far needs.
+    # The heart of FlashAttention (Dao et al., 2022): at every step the pair is what a softmax over
+    # the scores read so far needs.
     _check_arguments(scores, dim, temperature)
     # Wide to the end: in 16 bits a long sum would stand still.
     heated = (_widened(scores) / temperature).movedim(dim, 0)
@@ -114,7 +127,10 @@ def running_max_and_sum(
 def online_softmax(scores: Tensor, *, dim: int = -1, temperature: float = 1.0) -> Tensor:
     """Find maximum and sum in one pass, weights in a second (Milakov and Gimelshein, 2018).
 
-    >>> online_softmax(torch.tensor([1000.0, 1000.0])).tolist()  # any shape; −∞ alone gives zeros
+    Args:
+        scores, dim, temperature: as for :func:`naive_softmax`, any shape; −∞ alone gives zeros.
+
+    >>> online_softmax(torch.tensor([1000.0, 1000.0])).tolist()
     [0.5, 0.5]
     """
     maxima, sums = running_max_and_sum(scores, dim=dim, temperature=temperature)

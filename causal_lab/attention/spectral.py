@@ -18,6 +18,9 @@ from causal_lab.validation import check_floating, check_same_device, check_same_
 def is_causal_attention(A: Tensor, *, tolerance: float = 1e-6) -> bool:
     """Say if a matrix, (query, key) = (T, T), could be weights of causal attention (§8.1, §4.3).
 
+    Args:
+        tolerance: how far a row's sum may be from 1; above the diagonal, nothing but 0 will do.
+
     >>> is_causal_attention(torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
     True
     """
@@ -31,11 +34,15 @@ def is_causal_attention(A: Tensor, *, tolerance: float = 1e-6) -> bool:
 def random_causal_attention(
     T: int,
     *,
-    spread: float = 1.0,  # of the scores: 0 gives all of the past alike, much gives one token
-    generator: torch.Generator | None = None,  # of the CPU; PyTorch's own if not given
+    spread: float = 1.0,
+    generator: torch.Generator | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> Tensor:
     """Make weights as a head with random scores has them: (query, key) = (T, T), on the CPU.
+
+    Args:
+        spread: of the scores: 0 gives all of the past alike, much gives one token.
+        generator: of the CPU; PyTorch's own if not given.
 
     >>> is_causal_attention(random_causal_attention(5))
     True
@@ -62,11 +69,14 @@ def uniform_causal_attention(T: int, *, dtype: torch.dtype = torch.float64) -> T
 def previous_token_attention(T: int, stay: float, *, dtype: torch.dtype = torch.float64) -> Tensor:
     """Make the weights of a head that looks at itself and one step back: (query, key) = (T, T).
 
-    >>> previous_token_attention(3, stay=0.25).tolist()  # the rest goes to the token before
+    Source of its name: Elhage et al., "A mathematical framework for transformer circuits", 2021.
+
+    Args:
+        stay: each token's weight on itself, 0 to 1; the rest goes to the token before.
+
+    >>> previous_token_attention(3, stay=0.25).tolist()
     [[1.0, 0.0, 0.0], [0.75, 0.25, 0.0], [0.0, 0.75, 0.25]]
     """
-    # Source of the name, previous-token head: Elhage et al., "A mathematical framework for
-    # transformer circuits", 2021.
     A = _staying(T, stay)
     rows = torch.arange(1, T, device="cpu")  # token 0 has nobody before it
     A[rows, rows - 1] = 1 - stay
@@ -74,26 +84,30 @@ def previous_token_attention(T: int, stay: float, *, dtype: torch.dtype = torch.
 
 
 def sink_attention(T: int, stay: float, *, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Make the weights of a head that parks what it does not need on token 0 (Xiao et al., 2023).
+    """Make the weights of a head that parks what it does not need on token 0.
+
+    Source: Xiao et al., "Efficient streaming language models with attention sinks", 2023.
+
+    Args:
+        stay: each token's weight on itself, 0 to 1; the rest goes to token 0.
 
     >>> sink_attention(3, stay=0.25).tolist()  # (query, key) = (T, T), on the CPU
     [[1.0, 0.0, 0.0], [0.75, 0.25, 0.0], [0.75, 0.0, 0.25]]
     """
-    # Source: Xiao et al., "Efficient streaming language models with attention sinks", 2023.
     A = _staying(T, stay)
     A[1:, 0] = 1 - stay
     return A.to(dtype)
 
 
 def with_residual(A: Tensor) -> Tensor:
-    """Let every token keep half of itself: (I + A) / 2, shape (…, T, T) (Abnar and Zuidema, 2020).
+    """Let every token keep half of itself: (I + A) / 2, shape (…, T, T).
+
+    Source: Abnar and Zuidema, "Quantifying attention flow in transformers", 2020.
 
     >>> with_residual(torch.tensor([[1.0, 0.0], [1.0, 0.0]])).tolist()
     [[1.0, 0.0], [0.5, 0.5]]
     """
-    # A residual connection adds: x + A x. Halved, rows stay weights and only the scale differs;
-    # Abnar and Zuidema, "Quantifying attention flow in transformers", 2020, follow attention
-    # through layers in this way.
+    # A residual connection adds: x + A x. Halved, rows stay weights and only the scale differs.
     _check_squares(A)
     return (torch.eye(A.shape[-1], dtype=A.dtype, device=A.device) + A) / 2
 
@@ -185,12 +199,14 @@ def is_projection(A: Tensor, *, tolerance: float = 1e-6) -> bool:
 def leaking_cuts(A: Tensor) -> list[int]:
     """List the cuts where a matrix, (output, input) = (T, T), lets the future into the past.
 
+    Returns:
+        Every t for which inputs that vanish on the first t tokens give outputs that do not.
+
     >>> leaking_cuts(torch.tensor([[1.0, 0.0, 0.5], [1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]))
     [1, 2]
     """
-    # Every t for which inputs that vanish on the first t tokens give outputs that do not; with P
-    # the projection that keeps those: where P A is not P A P. None exactly if A is lower
-    # triangular. The checker, causal_lab.causality.check_causality, asks the same of any module.
+    # With P the projection that keeps the first t tokens: where P A is not P A P. None if and only
+    # if A is lower triangular. causal_lab.causality.check_causality asks the same of any module.
     _check_square(A)
     return [t for t in range(1, len(A)) if bool((A[:t, t:] != 0).any())]
 

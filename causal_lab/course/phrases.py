@@ -169,6 +169,10 @@ def phrase_batches(
 ) -> list[dict[str, Tensor]]:
     """Draw batches of phrases at random, the same ones on every device; the CPU if none is given.
 
+    Args:
+        phrases: pairs of a text and its translation.
+        steps: how many batches.
+
     Returns:
         What a translation loss needs: ``source``, ``target`` (with start and end token),
         ``source_padding`` and ``target_padding``, each of shape (batch, length).

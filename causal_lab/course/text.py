@@ -58,12 +58,15 @@ def split_characters(text: str) -> list[str]:
 class Vocabulary:
     """A numbered list of tokens, words or characters; number 0 is the unknown one.
 
+    Args:
+        tokens: by number, ``UNKNOWN`` first.
+
     >>> vocabulary = Vocabulary.from_tokens("abracadabra", size=3)
     >>> vocabulary.tokens
     ('<unknown>', 'a', 'b')
     """
 
-    tokens: tuple[str, ...]  # by number, UNKNOWN first
+    tokens: tuple[str, ...]
 
     def __post_init__(self):
         if not self.tokens or self.tokens[0] != UNKNOWN:

@@ -14,12 +14,16 @@ from causal_lab.validation import check_size, check_tensor
 class History:
     """What a training saw, step by step.
 
+    Args:
+        losses: in nats.
+        gradient_norms: of all parameters together, before clipping.
+
     >>> History([2.0, 1.0], [0.5, 0.5])
     <History of 2 steps>
     """
 
-    losses: list[float] = field(default_factory=list)  # in nats
-    gradient_norms: list[float] = field(default_factory=list)  # of all parameters, before clipping
+    losses: list[float] = field(default_factory=list)
+    gradient_norms: list[float] = field(default_factory=list)
 
     def __repr__(self) -> str:
         return f"<History of {len(self.losses)} steps>"
@@ -93,6 +97,9 @@ def random_windows(
     """Cut windows, shape (batch, length), out of a text of ids, shape (text,), at random places.
 
     The same seed gives the same windows, on every device; they stay on that of ``ids``.
+
+    Args:
+        steps: how many batches.
 
     >>> [batch] = random_windows(torch.arange(100), length=3, batch_size=2, steps=1, seed=0)
     >>> (batch[:, 1:] - batch[:, :-1]).tolist()

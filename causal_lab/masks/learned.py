@@ -22,7 +22,11 @@ class _DistanceBias(nn.Module):
         self.num_heads = check_size("num_heads", num_heads)
 
     def forward(self, query_len: int, key_len: int | None = None) -> Tensor:
-        """Give the bias, shape (head, query, key), aligned lower-right."""
+        """Give the bias, shape (head, query, key), aligned lower-right.
+
+        Args:
+            key_len: the cached tokens included; as many as queries if not given.
+        """
         distance = self._distance(query_len, key_len)
         return self._at(distance).masked_fill(self._never(distance), float("-inf"))
 
@@ -48,15 +52,14 @@ class _DistanceBias(nn.Module):
 
 
 class DistanceDecay(_DistanceBias):
-    """Lower the score by a slope per head and step back: ALiBi's, that learns (Press et al., 2022).
+    """Lower the score by a slope per head and step back: ALiBi's, that learns.
+
+    Source: Press et al., "Train short, test long", 2022; learned: Chi et al., "KERPLE", 2022.
 
     >>> decay = DistanceDecay(2)
     >>> [round(slope, 4) for slope in decay.slopes.tolist()], decay(2)[0].isneginf().tolist()
     ([0.0625, 0.0039], [[False, True], [False, False]])
     """
-
-    # Source: Press et al., "Train short, test long", 2022; slopes that learn: Chi et al., "KERPLE",
-    # 2022.
 
     def __init__(self, num_heads: int):
         super().__init__(num_heads)
@@ -75,19 +78,22 @@ class DistanceDecay(_DistanceBias):
 
 
 class RelativeBias(_DistanceBias):
-    """Raise or lower the score by a number per head and distance, 0 at first (T5, 2020).
+    """Raise or lower the score by a number per head and distance, 0 at first.
 
-    >>> bias = RelativeBias(3, max_distance=4)  # all from distance 4 on share a number
+    Source: Raffel et al., "Exploring the limits of transfer learning" (T5), 2020.
+
+    Args:
+        max_distance: all distances from this one on share a number.
+
+    >>> bias = RelativeBias(3, max_distance=4)
     >>> bias.table.shape, bias(6).shape, bias.blocked(2).int()[0].tolist()
     (torch.Size([3, 5]), torch.Size([3, 6, 6]), [[0, 1], [0, 0]])
     """
 
-    # Source: Raffel et al., "Exploring the limits of transfer learning" (T5), 2020, who let several
-    # far distances share a number.
-
     def __init__(self, num_heads: int, max_distance: int):
         super().__init__(num_heads)
         self.max_distance = check_size("max_distance", max_distance, minimum=0)
+        # T5 lets several far distances share a number, too.
         self.table = nn.Parameter(torch.zeros(num_heads, max_distance + 1))
 
     def _at(self, distance: Tensor) -> Tensor:
@@ -97,7 +103,13 @@ class RelativeBias(_DistanceBias):
 class AdaptiveSpan(_DistanceBias):
     """Let each head learn how far back it looks; beyond that it is blocked exactly.
 
-    Begin wide: a short span may not find its way up against a penalty.
+    Begin wide: a short span may not find its way up against a penalty. Source: Sukhbaatar et al.,
+    "Adaptive attention span in transformers", 2019.
+
+    Args:
+        max_span: no head's span gets longer.
+        ramp: over how many steps beyond the span the gate closes.
+        span: where every head starts; half of ``max_span`` if not given.
 
     >>> head = AdaptiveSpan(1, max_span=2, ramp=2)
     >>> head.spans.tolist(), head.keys_kept().tolist(), head.penalty().item()
@@ -106,16 +118,7 @@ class AdaptiveSpan(_DistanceBias):
     ([[0.0, 0.5, 1.0, 1.0]], [[True, False, False, False]])
     """
 
-    # Source: Sukhbaatar et al., "Adaptive attention span in transformers", 2019.
-
-    def __init__(
-        self,
-        num_heads: int,
-        max_span: int,
-        ramp: int,  # over how many steps the gate closes
-        *,
-        span: float | None = None,  # where every head starts; half of max_span if not given
-    ):
+    def __init__(self, num_heads: int, max_span: int, ramp: int, *, span: float | None = None):
         super().__init__(num_heads)
         self.max_span, self.ramp = check_size("max_span", max_span), check_size("ramp", ramp)
         span = self.max_span / 2 if span is None else _between("span", span, self.max_span)
@@ -152,8 +155,12 @@ class AdaptiveSpan(_DistanceBias):
 class LearnedMask(_DistanceBias):
     """Learn for each head and distance whether to look there: a gate that can be made hard.
 
-    The own token is always seen; farther back than ``max_distance`` is blocked, and all the future
-    but ``future`` steps, for showing what goes wrong. Source: the paper, §11, "learnable masks".
+    The own token is always seen. Source: the paper, §11, "learnable masks".
+
+    Args:
+        max_distance: farther back is blocked.
+        future: how many later steps have a gate, for showing what goes wrong; 0 blocks them all.
+        gate: where every gate starts, between 0 and 1.
 
     >>> mask = LearnedMask(1, max_distance=2, gate=0.5)
     >>> mask.distances.tolist(), mask.gates().tolist(), mask.penalty().item()

@@ -16,14 +16,19 @@ from causal_lab.validation import check_boolean, check_size
 def receptive_field(blocked: Tensor, layers: int = 1, *, residual: bool = True) -> Tensor:
     """Find what outputs can depend on, shape (…, output, token), in layers with the same mask.
 
+    Source: Luo et al., "Understanding the effective receptive field", 2016.
+
+    Args:
+        blocked: bool, (…, length, length), True where blocked.
+        layers: how many; after 0, each output is its own token.
+        residual: whether each layer adds its result to what came in, as all Transformers do.
+
     >>> from causal_lab.masks.rules import generate_sliding_window_mask
     >>> receptive_field(generate_sliding_window_mask(9, window=3), layers=3)[8].sum()
     tensor(7)
     """
-    # A window w reaches 1 + k(w − 1) tokens in k layers. Source: Luo et al., "Understanding the
-    # effective receptive field in deep convolutional neural networks", 2016, who also find that
-    # most of it counts little.
-    # True is what is *reached*, where in a mask it is what is blocked.
+    # A window w reaches 1 + k(w − 1) tokens in k layers. Most of them count little, as
+    # Luo et al. find. True is what is *reached*, where in a mask it is what is blocked.
     mask, layers = _square(blocked), check_size("layers", layers, minimum=0)
     return _reached(mask, [mask] * layers, residual)
 
@@ -31,9 +36,13 @@ def receptive_field(blocked: Tensor, layers: int = 1, *, residual: bool = True) 
 def stacked_receptive_field(blocked: Sequence[Tensor], *, residual: bool = True) -> Tensor:
     """Find what outputs can depend on, shape (…, output, token), when each layer has its own mask.
 
+    Args:
+        blocked: bool, (length, length) each, the first next to the input.
+        residual: as for :func:`receptive_field`.
+
     >>> from causal_lab.masks.sparse import generate_dilated_mask
     >>> stack = [generate_dilated_mask(16, 2**layer, window=2) for layer in range(3)]
-    >>> stacked_receptive_field(stack)[15].sum()  # the first mask is next to the input
+    >>> stacked_receptive_field(stack)[15].sum()
     tensor(8)
     """
     masks = [_square(mask) for mask in blocked]

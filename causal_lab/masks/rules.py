@@ -18,9 +18,9 @@ Device = torch.device | str | None
 
 
 def algorithm_4_causal_mask(T: int) -> Tensor:
-    """Build the causal logit mask entry by entry, as the paper writes it (Algorithm 4, B.2).
+    """Build M entry by entry, as the paper writes it: (query, key) = (T, T) (Algorithm 4, B.2).
 
-    >>> algorithm_4_causal_mask(3).tolist()  # float32, (query, key) = (T, T)
+    >>> algorithm_4_causal_mask(3).tolist()
     [[0.0, -inf, -inf], [0.0, 0.0, -inf], [0.0, 0.0, 0.0]]
     """
     # Slow on purpose: this is the reference that the fast versions are compared with.
@@ -36,10 +36,7 @@ def algorithm_4_causal_mask(T: int) -> Tensor:
 
 
 def block_future(past_len: int, current_len: int, *, device: Device = None) -> Tensor:
-    """Block every key that comes after its query, unchecked: what models and caches call.
-
-    Returns:
-        bool, (query, key) = (current_len, past_len + current_len), True where the key comes later.
+    """Compute :func:`generate_incremental_mask`, same shape, unchecked: for models and caches.
 
     >>> block_future(1, 2).int().tolist()
     [[0, 0, 1], [0, 0, 0]]
@@ -48,9 +45,9 @@ def block_future(past_len: int, current_len: int, *, device: Device = None) -> T
 
 
 def generate_causal_mask(T: int, *, device: Device = None) -> Tensor:
-    """Block every key that comes after its query (B.4, §4.1).
+    """Block every key that comes after its query: bool, (query, key) = (T, T) (B.4, §4.1).
 
-    >>> generate_causal_mask(4).int().tolist()  # bool, (query, key) = (T, T)
+    >>> generate_causal_mask(4).int().tolist()
     [[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
     """
     return block_future(0, check_size("T", T), device=device)
@@ -59,9 +56,9 @@ def generate_causal_mask(T: int, *, device: Device = None) -> Tensor:
 def generate_causal_logit_mask(
     T: int, *, device: Device = None, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Make the matrix M that is added to the scores, in their dtype: 0 or −∞ (B.5, §4.1).
+    """Make M, added to the scores, in their dtype: 0 or −∞, (query, key) = (T, T) (B.5, §4.1).
 
-    >>> generate_causal_logit_mask(2).tolist()  # (query, key) = (T, T)
+    >>> generate_causal_logit_mask(2).tolist()
     [[0.0, -inf], [0.0, 0.0]]
     """
     # The paper's text says "a large negative value", its code says −∞; only −∞ gives a weight of
@@ -88,19 +85,19 @@ def generate_incremental_mask(past_len: int, current_len: int, *, device: Device
 
 
 def generate_sliding_window_mask(
-    T: int,
-    window: int,  # how many tokens a query sees, its own included
-    *,
-    sinks: int = 0,  # how many of the first tokens it sees nevertheless, but for its future
-    device: Device = None,
+    T: int, window: int, *, sinks: int = 0, device: Device = None
 ) -> Tensor:
-    """Block the future, and what lies further back than a window (Beltagy et al., 2020).
+    """Block the future, and what lies further back than a window: bool, (query, key) = (T, T).
 
-    >>> generate_sliding_window_mask(4, 2, sinks=1).int().tolist()  # (query, key) = (T, T)
+    Source: Beltagy et al., "Longformer", 2020; for the sinks, Xiao et al., "StreamingLLM", 2023.
+
+    Args:
+        window: how many tokens a query sees, its own included.
+        sinks: how many of the first tokens it sees nevertheless, but for its future.
+
+    >>> generate_sliding_window_mask(4, 2, sinks=1).int().tolist()
     [[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 1, 0, 0]]
     """
-    # Source: Beltagy et al., "Longformer", 2020; for the sinks, Xiao et al., "Efficient streaming
-    # language models with attention sinks", 2023.
     window = check_size("window", window)
     sinks = check_size("sinks", sinks, minimum=0)
     blocked = generate_causal_mask(T, device=device)
@@ -110,13 +107,21 @@ def generate_sliding_window_mask(
 
 
 def generate_padding_mask(
-    lengths: Tensor | Sequence[int],  # shape (batch,), real tokens in each sequence
-    max_len: int | None = None,  # the longest sequence if not given
+    lengths: Tensor | Sequence[int],
+    max_len: int | None = None,
     *,
-    side: str = "right",  # where the padding stands: behind the tokens ("right"), or before them
+    side: str = "right",
     device: Device = None,
 ) -> Tensor:
-    """Block the padding of a batch: (batch, head, query, key) = (batch, 1, 1, max_len).
+    """Block the padding of a batch.
+
+    Args:
+        lengths: (batch,), real tokens in each sequence, 0 to ``max_len``.
+        max_len: the longest sequence if not given.
+        side: where the padding stands: behind the tokens ("right"), or before them ("left").
+
+    Returns:
+        bool, (batch, head, query, key) = (batch, 1, 1, max_len), True on padding.
 
     >>> generate_padding_mask([3, 1], side="left")[:, 0, 0].int().tolist()
     [[0, 0, 0], [1, 1, 0]]
@@ -150,15 +155,17 @@ def generate_padding_mask(
 
 
 def generate_prefix_mask(T: int, prefix_len: int, *, device: Device = None) -> Tensor:
-    """Block the future, except inside a prefix, where everyone sees everyone (T5, 2019).
+    """Block the future, except inside a prefix, where all see all: bool, (query, key) = (T, T).
 
     So the model is causal only from the prefix's last token on: ask the loss of nothing before it.
+    Source: Dong et al., "Unified language model pre-training", 2019; Raffel et al. (T5), 2019.
 
-    >>> generate_prefix_mask(4, 2).int().tolist()  # (query, key) = (T, T)
+    Args:
+        prefix_len: tokens of the prefix, 0 to T.
+
+    >>> generate_prefix_mask(4, 2).int().tolist()
     [[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
     """
-    # Source: Dong et al., "Unified language model pre-training", 2019; Raffel et al., "Exploring
-    # the limits of transfer learning" (T5), 2019.
     prefix_len = check_size("prefix_len", prefix_len, minimum=0)
     blocked = generate_causal_mask(T, device=device)
     if prefix_len > T:
@@ -170,41 +177,49 @@ def generate_prefix_mask(T: int, prefix_len: int, *, device: Device = None) -> T
 
 
 def generate_document_mask(
-    document_ids: Tensor | Sequence[int] | Sequence[Sequence[int]],  # in any order
-    *,
-    device: Device = None,
+    document_ids: Tensor | Sequence[int] | Sequence[Sequence[int]], *, device: Device = None
 ) -> Tensor:
-    """Block what belongs to another document than the query, in a packed row (Krell et al., 2021).
+    """Block what belongs to another document than the query, in a packed row.
 
     The order of time is not in it: write ``generate_causal_mask(T) | generate_document_mask(ids)``.
+    Source: Krell et al., "Efficient sequence packing without cross-contamination", 2021.
 
-    >>> generate_document_mask([0, 0, 1]).int().tolist()  # ids of shape (T,): (query, key) = (T, T)
+    Args:
+        document_ids: (T,) or (batch, T), which document each token belongs to, in any order.
+
+    Returns:
+        bool, (query, key) = (T, T), or (batch, 1, T, T), True where the documents differ.
+
+    >>> generate_document_mask([0, 0, 1]).int().tolist()
     [[0, 0, 1], [0, 0, 1], [1, 1, 0]]
     """
     # Documents are packed so that no room is lost to padding. The mask alone does not make a packed
-    # document equal to the document alone: its positions must begin at 0 again, too. Source: Krell
-    # et al., "Efficient sequence packing without cross-contamination", 2021.
+    # document equal to the document alone: its positions must begin at 0 again, too.
     ids = _check_labels("document_ids", document_ids, device)
     blocked = ids[..., :, None] != ids[..., None, :]
-    return blocked if ids.ndim == 1 else blocked[:, None]  # of (batch, T): (batch, 1, T, T)
+    return blocked if ids.ndim == 1 else blocked[:, None]
 
 
 def generate_retrieval_mask(
-    # 1, 2, … for the tokens of passages; 0 for all that is shared: instruction, question, answer
-    segment_ids: Tensor | Sequence[int] | Sequence[Sequence[int]],
-    *,
-    device: Device = None,
+    segment_ids: Tensor | Sequence[int] | Sequence[Sequence[int]], *, device: Device = None
 ) -> Tensor:
-    """Block the future, and hide retrieved passages from each other (Ratner et al., 2022; §11).
+    """Block the future, and hide retrieved passages from each other (§11).
 
-    >>> generate_retrieval_mask([1, 1, 2, 0]).int().tolist()  # shapes as for documents; 0 is shared
+    Source: Ratner et al., "Parallel context windows", 2022; Gim et al., "Prompt Cache", 2023.
+
+    Args:
+        segment_ids: (T,) or (batch, T), 1, 2, … for the tokens of passages, 0 for what is shared:
+            instruction, question, answer.
+
+    Returns:
+        bool, (query, key) = (T, T), or (batch, 1, T, T), True where blocked.
+
+    >>> generate_retrieval_mask([1, 1, 2, 0]).int().tolist()
     [[0, 1, 1, 1], [0, 0, 1, 1], [1, 1, 0, 1], [0, 0, 0, 0]]
     """
     # A passage sees the shared tokens before it and itself. If none stands *between* the passages
     # (it would pass on what it saw), its keys and values do not depend on which passages are beside
     # it. If its positions do not either, they can be computed once, kept, and used in any order.
-    # Source: Ratner et al., "Parallel context windows for large language models", 2022; Gim et al.,
-    # "Prompt Cache", 2023; the paper, §11.
     ids = _check_labels("segment_ids", segment_ids, device)
     if ids.device.type != "meta" and int(ids.min()) < 0:
         raise ValueError(
@@ -218,9 +233,9 @@ def generate_retrieval_mask(
 
 
 def to_allowed(blocked: Tensor) -> Tensor:
-    """Cross over to the opposite convention: True where attention is allowed, any shape.
+    """Cross over to True = allowed, as SDPA, FlexAttention and Hugging Face have it; any shape.
 
-    >>> to_allowed(generate_causal_mask(2)).int().tolist()  # for SDPA, FlexAttention, Hugging Face
+    >>> to_allowed(generate_causal_mask(2)).int().tolist()
     [[1, 0], [1, 1]]
     """
     return ~check_boolean("blocked", blocked)
@@ -276,7 +291,12 @@ def from_additive(additive: Tensor) -> Tensor:
 def to_mask_mod(blocked: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
     """Cross over to FlexAttention's ``mask_mod``: a function, True where attention is *allowed*.
 
-    >>> mask_mod = to_mask_mod(generate_causal_mask(3))  # shape (query, key), or (batch, head, …)
+    Source: Dong et al., "Flex Attention", 2024, whose ``create_block_mask`` takes it.
+
+    Args:
+        blocked: bool, (query, key) or (batch, head, query, key), whose first two may be 1, for all.
+
+    >>> mask_mod = to_mask_mod(generate_causal_mask(3))
     >>> bool(mask_mod(0, 0, torch.tensor(0), torch.tensor(2)))
     False
     """
@@ -285,9 +305,8 @@ def to_mask_mod(blocked: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], T
             "blocked must have shape (query, key) or (batch, head, query, key), got "
             f"{tuple(blocked.shape)}; insert axes of length 1 with blocked[:, None]"
         )
-    # For ``torch.nn.attention.flex_attention.create_block_mask``. A table to look up saves it no
-    # memory, as a rule written with ``>=`` would; the kernel skips blocked blocks all the same.
-    # Source: Dong et al., "Flex Attention", 2024.
+    # A table to look up saves FlexAttention no memory, as a rule written with ``>=`` would; the
+    # kernel skips blocked blocks all the same.
     table = ~(blocked if blocked.ndim == 4 else blocked[None, None])
     batches, heads = table.shape[:2]  # 1 is for all
 

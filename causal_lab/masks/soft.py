@@ -15,18 +15,17 @@ from causal_lab.validation import check_floating, check_size, describe
 
 
 def soft_causal_bias(
-    T: int,
-    depth: float | Tensor,  # ∞ is the causal mask itself; a tensor may ask for a gradient
-    *,
-    slope: float | Tensor = 0.0,  # how much further for each step into the future after the first
-    device: Device = None,
+    T: int, depth: float | Tensor, *, slope: float | Tensor = 0.0, device: Device = None
 ) -> Tensor:
-    """Lower the scores of the future by a depth instead of blocking them: (query, key) = (T, T).
+    """Lower the future's scores by a depth, where a mask blocks: (query, key) = (T, T) (§8.3, §11).
+
+    Args:
+        depth: at least 0; ∞ is the causal mask itself. A tensor may ask for a gradient.
+        slope: how much further for each step into the future after the first, at least 0.
 
     >>> soft_causal_bias(3, 4.0, slope=1.0).tolist()
     [[0.0, -4.0, -5.0], [0.0, 0.0, -4.0], [0.0, 0.0, 0.0]]
     """
-    # Source: the paper, §8.3 (soft masks) and §11 (learned ones), which name them only.
     T = check_size("T", T)
     depth = _one_number("depth", depth, device)
     slope = _one_number("slope", slope, "cpu")  # where a number can be asked for
@@ -42,12 +41,15 @@ def soft_causal_bias(
 
 
 def soft_leak(T: int, t: int, depth: float | Tensor) -> float | Tensor:
-    """Say how much of row t's weight passes a soft mask at equal scores; any shape (§3.2).
+    """Say how much of row t's weight passes a soft mask at equal scores (§3.1, §3.2).
+
+    Args:
+        t: how many of the T tokens the row sees, 1 to T.
+        depth: by how much the scores of those after it are lowered, at least 0; any shape.
 
     >>> soft_leak(8, 2, 0.0), soft_leak(8, 2, 20.0) > 0, soft_leak(8, 2, float("inf"))
     (0.75, True, 0.0)
     """
-    # The row sees t of the T tokens; depth lowers the scores of those after it, without a slope.
     # The limit x → −∞ of §3.2 is here walked step by step, from the score of 0 of §3.1.
     # At depth 0, with no mask at all, the leak is (T − t)/T. It becomes exactly 0 only where
     # e^(−depth) does: at ∞, or where the dtype runs out of small numbers.
@@ -66,18 +68,20 @@ def soft_leak(T: int, t: int, depth: float | Tensor) -> float | Tensor:
     return power / (t + power)
 
 
-def span_gate(
-    distance: float | Tensor,  # how far back the key lies, query − key
-    span: float | Tensor,  # up to which distance the gate is open; (head, 1, 1) for one per head
-    ramp: float | Tensor,  # over how many further steps it closes
-) -> Tensor:
+def span_gate(distance: float | Tensor, span: float | Tensor, ramp: float | Tensor) -> Tensor:
     """Let near keys through, far ones not, and fade in between, so that the span can learn.
+
+    Source: Sukhbaatar et al., "Adaptive attention span in transformers", 2019.
+
+    Args:
+        distance: how far back the key lies, query − key.
+        span: up to which distance the gate is open; (head, 1, 1) for one per head.
+        ramp: over how many further steps it closes.
 
     >>> span_gate(torch.arange(6), span=2, ramp=2).tolist()  # the shapes broadcast
     [1.0, 1.0, 1.0, 0.5, 0.0, 0.0]
     """
-    # Source: Sukhbaatar et al., "Adaptive attention span in transformers", 2019. 1 up to ``span``,
-    # 0 from ``span + ramp``.
+    # 1 up to ``span``, 0 from ``span + ramp``.
     named = {"distance": distance, "span": span, "ramp": ramp}
     distance, span, ramp = _together(named)
     if not bool((ramp > 0).all()):
