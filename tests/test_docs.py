@@ -81,6 +81,15 @@ def test_links_lead_to_files_that_are_there(page):
 
 
 @each_page
+def test_files_that_a_page_names_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:tests|causal_lab|tools|benchmarks|docs)/[\w./-]+)`", text):
+        assert (ROOT / name).exists(), name
+    for name in re.findall(r"\bcausal_lab(?:\.[A-Za-z_]+)+", text):
+        pkgutil.resolve_name(name)
+
+
+@each_page
 def test_a_cell_that_is_named_is_a_heading_of_its_notebook(page):
     for text, target in links_of(page.read_text(encoding="utf-8")):
         named = CELL.fullmatch(text)
