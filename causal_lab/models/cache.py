@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from causal_lab.masks.rules import block_future
+from causal_lab.masks.rules import Device, block_future
 from causal_lab.validation import check_boolean, check_size, check_tensor, describe
 
 
@@ -93,7 +93,7 @@ class KVCache:
         head_dim: int,
         *,
         dtype: torch.dtype = torch.float32,
-        device: torch.device | str | None = None,
+        device: Device = None,
     ):
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise ValueError(f"dtype must be a floating dtype such as torch.float32, got {dtype}")

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from causal_lab.masks.rules import Device
 from causal_lab.models.cache import KVCache, Plan
 from causal_lab.validation import check_size
 
@@ -42,7 +43,7 @@ class SlidingKVCache(KVCache):
         *,
         sinks: int = 0,
         dtype: torch.dtype = torch.float32,
-        device: torch.device | str | None = None,
+        device: Device = None,
     ):
         self.window = check_size("window", window)
         self.sinks = check_size("sinks", sinks, minimum=0)
