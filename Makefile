@@ -18,21 +18,28 @@ VALIDATE_FLAGS ?=
 # Two busy threads on a busy machine can be ten times slower than one.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: lab test lint unit notebooks-test browser colab site notebooks format bench picture publish \
+.PHONY: lab test lint unit unit-and-site notebooks-test browser colab site notebooks format bench picture publish \
 	unpublish validate screenshots docs clean
 
 lab: $(INSTALLED)
 	$(RUN) -m jupyterlab $(LAB_FLAGS) notebooks/00_start_here.ipynb
 
-test: lint unit site notebooks-test browser colab
+test: lint unit-and-site notebooks-test browser colab
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
+# A file stays on one worker: what its tests share is made once.
+UNIT = $(RUN) -m pytest -n 2 --dist loadfile --doctest-modules -m "not colab" \
+	--ignore=tests/browser causal_lab tests tools/publish.py
+
 unit: $(INSTALLED)
-	$(RUN) -m pytest -n 2 --doctest-modules -m "not colab" --ignore=tests/browser \
-		--ignore=tests/site causal_lab tests tools/publish.py
+	$(UNIT) --ignore=tests/site
+
+# In one run: one worker builds the site while the other goes on.
+unit-and-site: $(INSTALLED)
+	$(UNIT)
 
 notebooks-test: $(INSTALLED)
 	$(RUN) -m pytest -n 2 --dist loadscope --nbval --nbval-cell-timeout=120 --nbval-sanitize-with=tests/nbval_sanitize.cfg notebooks

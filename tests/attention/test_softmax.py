@@ -14,14 +14,11 @@ from causal_lab.attention.softmax import (
     stable_softmax,
 )
 from causal_lab.masks.rules import generate_causal_mask
+from tests.builders import randn
 
 SOFTMAXES = [naive_softmax, stable_softmax, masked_softmax, online_softmax]
 OF_SCORES = [*SOFTMAXES, running_max_and_sum]
 HALVES = [torch.float16, torch.bfloat16]
-
-
-def randn(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def scores_with_dead_prefixes() -> torch.Tensor:

@@ -36,6 +36,7 @@ from causal_lab.attention.spectral import (
 from causal_lab.causality import check_causality
 from causal_lab.masks.rules import generate_causal_mask, generate_sliding_window_mask
 from causal_lab.models.transformer import GPT
+from tests.builders import seeded
 
 often = settings(max_examples=60, deadline=None, derandomize=True)
 seldom = settings(max_examples=15, deadline=None, derandomize=True)
@@ -44,12 +45,8 @@ spreads = st.sampled_from([0.0, 0.3, 1.0, 3.0])
 DOUBLE = torch.float64
 
 
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator("cpu").manual_seed(seed)
-
-
 def draw(T: int, seed: int, spread: float = 1.0) -> torch.Tensor:
-    return random_causal_attention(T, spread=spread, generator=generator(seed))
+    return random_causal_attention(T, spread=spread, generator=seeded(seed))
 
 
 def close(a, b, tolerance: float = 1e-10) -> bool:
@@ -64,7 +61,7 @@ def attentions(draw_one):
         return draw(T, seed, draw_one(spreads))
     rows = torch.zeros(T, T, dtype=DOUBLE)
     for i in range(T):
-        few = torch.randint(0, 3, (i + 1,), generator=generator(seed + i)).double()
+        few = torch.randint(0, 3, (i + 1,), generator=seeded(seed + i)).double()
         few[seed % (i + 1)] += few.sum() == 0
         rows[i, : i + 1] = few / few.sum()
     return rows
@@ -86,7 +83,7 @@ def is_one_by_loops(A: np.ndarray, tolerance: float = 1e-6) -> bool:
 @given(attentions(), st.sampled_from(["none", "above", "negative", "sum", "nan"]), seeds)
 def test_causal_attention_is_a_triangle_of_weights_that_sum_to_one(A, harm, seed):
     T = len(A)
-    i, j = sorted(torch.randint(0, T, (2,), generator=generator(seed)).tolist())
+    i, j = sorted(torch.randint(0, T, (2,), generator=seeded(seed)).tolist())
     if harm == "above" and i < j:
         A[i, j] = 1e-30
     if harm == "negative":
@@ -114,7 +111,7 @@ def test_the_tolerance_is_for_the_sums_alone():
 @often
 @given(lengths, seeds, spreads)
 def test_random_attention_is_the_softmax_of_seeded_scores(T, seed, spread):
-    scores = torch.randn(T, T, generator=generator(seed), dtype=DOUBLE) * spread
+    scores = torch.randn(T, T, generator=seeded(seed), dtype=DOUBLE) * spread
     A = draw(T, seed, spread)
     for i in range(T):
         powers = [math.exp(scores[i, j]) for j in range(i + 1)]
@@ -125,7 +122,7 @@ def test_random_attention_is_the_softmax_of_seeded_scores(T, seed, spread):
 
 def test_random_attention_takes_a_dtype_and_the_global_generator():
     torch.manual_seed(3)
-    expected = random_causal_attention(5, generator=generator(3), dtype=torch.float32)
+    expected = random_causal_attention(5, generator=seeded(3), dtype=torch.float32)
     got = random_causal_attention(5, dtype=torch.float32)
     assert got.dtype == torch.float32
     assert torch.equal(got, expected)
@@ -172,7 +169,7 @@ def test_products_mixtures_and_residuals_stay_causal_attention(T, seed, spread, 
 @often
 @given(lengths, st.integers(1, 4), seeds)
 def test_a_layer_with_values_is_block_triangular(T, dim, seed):
-    A, g = draw(T, seed), generator(seed)
+    A, g = draw(T, seed), seeded(seed)
     W, x = (torch.randn(n, dim, generator=g, dtype=DOUBLE) for n in (dim, T))
     whole = torch.kron(A, W.T.contiguous())
     assert close(whole @ x.flatten(), (A @ x @ W).flatten())
@@ -202,7 +199,7 @@ def test_cumulative_products_stand_on_those_before(A, depth):
 @given(lengths, seeds, spreads)
 def test_the_eigenvalues_are_the_diagonal_and_none_is_larger_than_one(T, seed, spread):
     A = draw(T, seed, spread)
-    basis = torch.linalg.qr(torch.randn(T, T, generator=generator(seed), dtype=DOUBLE)).Q
+    basis = torch.linalg.qr(torch.randn(T, T, generator=seeded(seed), dtype=DOUBLE)).Q
     # In another basis it is no triangle, and its characteristic polynomial is the same.
     found = np.poly((basis @ A @ basis.T).numpy())
     assert np.allclose(found, np.poly(A.diagonal().numpy()), atol=1e-8)
@@ -249,7 +246,7 @@ def test_the_determinant_of_the_running_mean_is_one_over_t_factorial(T):
 @given(lengths, st.integers(1, 3), seeds)
 def test_attention_is_undone_exactly_where_its_condition_allows(T, dim, seed):
     A = with_residual(draw(T, seed))
-    values = torch.randn(T, dim, generator=generator(seed), dtype=DOUBLE)
+    values = torch.randn(T, dim, generator=seeded(seed), dtype=DOUBLE)
     condition = torch.linalg.cond(A).item()
     assert close(undo_attention(A, A @ values), values, 1e-13 * condition + 1e-12)
 
@@ -292,9 +289,9 @@ def test_the_running_mean_is_undone_by_two_diagonals_in_exact_fractions(T):
 @often
 @given(lengths, st.integers(1, 13), seeds)
 def test_a_window_can_be_undone_and_a_strict_mask_cannot(T, window, seed):
-    scores = torch.randn(T, T, generator=generator(seed), dtype=DOUBLE)
+    scores = torch.randn(T, T, generator=seeded(seed), dtype=DOUBLE)
     A = with_residual(masked_softmax(scores, generate_sliding_window_mask(T, window)))
-    values = torch.randn(T, 2, generator=generator(seed), dtype=DOUBLE)
+    values = torch.randn(T, 2, generator=seeded(seed), dtype=DOUBLE)
     assert close(undo_attention(A, A @ values), values, 1e-8)
     strict = masked_softmax(scores, torch.ones(T, T).triu().bool())
     assert (torch.linalg.matrix_power(strict, T) == 0).all()  # nilpotent
@@ -355,7 +352,7 @@ def test_no_other_attention_reaches_them(T, seed):
 @often
 @given(st.integers(1, 80), seeds)
 def test_hardys_inequality_and_each_step_of_its_proof(T, seed):
-    x = torch.randn(T, generator=generator(seed), dtype=DOUBLE)
+    x = torch.randn(T, generator=seeded(seed), dtype=DOUBLE)
     A = uniform_causal_attention(T)
     means = A @ x
     assert means.norm() <= 2 * x.norm()
@@ -495,7 +492,7 @@ def projections(draw_one):
         if i in kept:
             A[i, i] = 1
         else:
-            A[i, seen] = torch.rand(len(seen), generator=generator(seed + i), dtype=DOUBLE)
+            A[i, seen] = torch.rand(len(seen), generator=seeded(seed + i), dtype=DOUBLE)
             A[i] /= A[i].sum()
     return A
 
@@ -552,7 +549,7 @@ def test_the_tolerance_of_a_projection():
 @often
 @given(lengths, seeds)
 def test_masking_with_zero_is_the_orthogonal_projection_onto_triangles(T, seed):
-    S, R, L = torch.randn(3, T, T, generator=generator(seed), dtype=DOUBLE)
+    S, R, L = torch.randn(3, T, T, generator=seeded(seed), dtype=DOUBLE)
     assert torch.equal(S.tril().tril(), S.tril())
     assert close((S.tril() * R).sum(), (S * R.tril()).sum())
     # Pythagoras: any other triangle is further away.
@@ -563,11 +560,11 @@ def test_masking_with_zero_is_the_orthogonal_projection_onto_triangles(T, seed):
 @often
 @given(st.integers(1, 10), st.integers(0, 4), seeds)
 def test_the_masked_softmax_is_the_information_projection(past, future, seed):
-    scores = 2 * torch.randn(past + future, generator=generator(seed), dtype=DOUBLE)
+    scores = 2 * torch.randn(past + future, generator=seeded(seed), dtype=DOUBLE)
     p = scores.softmax(-1)
     masked = masked_softmax(scores, torch.arange(past + future) >= past)
     assert close(masked[:past], p[:past] / p[:past].sum())
-    other = torch.randn(past, generator=generator(seed + 1), dtype=DOUBLE).softmax(-1)
+    other = torch.randn(past, generator=seeded(seed + 1), dtype=DOUBLE).softmax(-1)
 
     def divergence(q, r):
         return sum(a * math.log(a / b) for a, b in zip(q.tolist(), r.tolist(), strict=True))
@@ -592,7 +589,7 @@ def keep(t: int, T: int) -> torch.Tensor:
 @often
 @given(lengths, seeds, st.integers(0, 3))
 def test_the_cuts_that_leak_are_those_where_pa_is_not_pap(T, seed, entries):
-    g = generator(seed)
+    g = seeded(seed)
     A = torch.randn(T, T, generator=g, dtype=DOUBLE).tril()
     for _ in range(entries):
         i, j = torch.randint(0, T, (2,), generator=g).tolist()
@@ -635,7 +632,7 @@ class Mix(nn.Module):
 @seldom
 @given(st.integers(2, 6), seeds, st.booleans())
 def test_the_matrix_and_the_checker_give_the_same_verdict(T, seed, leaks):
-    A, g = draw(T, seed), generator(seed)
+    A, g = draw(T, seed), seeded(seed)
     i, j = sorted(torch.randperm(T, generator=g)[:2].tolist())
     A[i, j] += 0.01 * leaks
     report = check_causality(Mix(A), torch.randn(1, T, 2, generator=g))
@@ -646,9 +643,9 @@ def test_the_matrix_and_the_checker_give_the_same_verdict(T, seed, leaks):
 
 def test_a_network_does_not_miss_what_is_erased_in_the_future():
     """P f = P f P and P g = P g P give P f g = P f g P, for f and g that are no matrices."""
-    model = GPT(20, 9, d_model=12, num_heads=3, num_layers=2, generator=generator(0)).double()
+    model = GPT(20, 9, d_model=12, num_heads=3, num_layers=2, generator=seeded(0)).double()
     blocked = generate_causal_mask(9)
-    x = torch.randn(2, 9, 12, generator=generator(1), dtype=DOUBLE)
+    x = torch.randn(2, 9, 12, generator=seeded(1), dtype=DOUBLE)
 
     def network(x):
         for block in model.eval().blocks:

@@ -22,14 +22,11 @@ from causal_lab.course.text import (
     split_characters,
     split_words,
 )
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.builders import seeded
 
 
 def random_symmetric(n: int, seed: int = 0) -> torch.Tensor:
-    matrix = torch.randn(n, n, generator=generator(seed))
+    matrix = torch.randn(n, n, generator=seeded(seed))
     return matrix + matrix.T
 
 
@@ -117,7 +114,7 @@ def test_nothing_encodes_and_decodes_to_nothing():
 @pytest.mark.parametrize("window", [1, 2, 4, 50])
 @pytest.mark.parametrize("length", [0, 1, 2, 30])
 def test_counts_are_those_of_a_plain_loop(length, window):
-    numbers = torch.randint(0, 6, (length,), generator=generator())
+    numbers = torch.randint(0, 6, (length,), generator=seeded())
     expected = torch.zeros(6, 6, dtype=torch.float64)
     for i in range(length):
         for j in range(length):
@@ -151,7 +148,7 @@ def pmi_loop(counts: torch.Tensor) -> torch.Tensor:
 
 
 def test_positive_pmi_is_the_formula_entry_by_entry():
-    counts = _count_neighbours(torch.randint(0, 8, (40,), generator=generator(1)), 10, window=3)
+    counts = _count_neighbours(torch.randint(0, 8, (40,), generator=seeded(1)), 10, window=3)
     ours = _positive_pmi(counts)  # words 8 and 9 never occur
     torch.testing.assert_close(ours.double(), pmi_loop(counts), rtol=0, atol=1e-5)
     assert (ours > 0).any()
@@ -165,7 +162,7 @@ def test_words_that_meet_as_chance_has_it_have_no_pmi():
 
 
 def test_positive_pmi_does_not_depend_on_how_much_was_counted():
-    counts = _count_neighbours(torch.randint(0, 8, (40,), generator=generator(1)), 8, window=4)
+    counts = _count_neighbours(torch.randint(0, 8, (40,), generator=seeded(1)), 8, window=4)
     torch.testing.assert_close(_positive_pmi(7 * counts), _positive_pmi(counts), rtol=0, atol=1e-5)
 
 

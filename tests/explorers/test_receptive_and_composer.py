@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from causal_lab.explorers import ComposerExplorer, ReceptiveExplorer
 from causal_lab.explorers.canvas import HeatPanel, _ink
@@ -17,24 +16,13 @@ from causal_lab.explorers.receptive import (
     WINDOW,
     receptive_state,
 )
+from tests.builders import move
 
 # ipywidgets 7, which Colab has, asks ipykernel for its old Comm; a new ipykernel minds.
-pytestmark = pytest.mark.filterwarnings("ignore:The `ipykernel.comm.Comm` class:DeprecationWarning")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Let small matrices not wait for each other on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def move(explorer, **values):
-    for name, value in values.items():
-        explorer.controls[name].value = value
-    return explorer
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The `ipykernel.comm.Comm` class:DeprecationWarning"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 
 def words_of(explorer, monkeypatch):

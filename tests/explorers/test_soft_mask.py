@@ -17,17 +17,12 @@ from causal_lab.explorers.soft_mask import HARD, MAX_DEPTH, SOFT, WISHFUL, soft_
 from causal_lab.explorers.span import GATES, MAX_RAMP, span_state
 from causal_lab.masks.rules import generate_causal_mask, generate_sliding_window_mask
 from causal_lab.masks.soft import soft_leak, span_gate
+from tests.builders import move
 
 # ipywidgets 7, which Colab has, asks ipykernel for its old Comm; a new ipykernel minds.
 pytestmark = pytest.mark.filterwarnings("ignore:The `ipykernel.comm.Comm` class:DeprecationWarning")
 
 NO_SCORES = torch.zeros(32, 32)
-
-
-def move(explorer, **values):
-    for name, value in values.items():
-        explorer.controls[name].value = value
-    return explorer
 
 
 def words_of(explorer, monkeypatch) -> tuple[list[str], str]:

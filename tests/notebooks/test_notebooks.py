@@ -228,23 +228,19 @@ def first_notebook():
     return json.loads(PATHS[0].read_text(encoding="utf-8"))
 
 
-def test_nbval_notices_a_single_changed_digit(tmp_path):
-    text = json.dumps(first_notebook())
+def test_nbval_notices_a_single_changed_digit_and_a_stripped_output(tmp_path):
     wanted = "cheater  16 of 16 right"
+    text = json.dumps(first_notebook())
     assert text.count(wanted) == 1
-    run = nbval(json.loads(text.replace(wanted, "cheater  15 of 16 right")), tmp_path)
-    assert run.returncode == 1, run.stdout + run.stderr
-    assert "1 failed" in run.stdout
-
-
-def test_nbval_notices_a_stripped_output(tmp_path):
-    notebook = first_notebook()
+    notebook = json.loads(text.replace(wanted, "cheater  15 of 16 right"))
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    printing = [cell for cell in code if "cheater" in saved_text(cell)]
-    printing[0]["outputs"] = []
+    (digit,) = [i for i, cell in enumerate(code) if "15 of 16" in saved_text(cell)]
+    stripped = next(i for i, cell in enumerate(code) if i != digit and saved_text(cell).strip())
+    code[stripped]["outputs"] = []
     run = nbval(notebook, tmp_path)
     assert run.returncode == 1, run.stdout + run.stderr
-    assert "1 failed" in run.stdout
+    failed = {int(number) for number in re.findall(r"^FAILED .*::Cell (\d+)", run.stdout, re.M)}
+    assert failed == {digit, stripped}, run.stdout
 
 
 def test_what_nbval_does_not_notice_is_noticed_here(tmp_path):

@@ -1,0 +1,43 @@
+"""What many tests build: seeded tensors, masks and weights, and how closely results must agree."""
+
+import torch
+from torch import Tensor, nn
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def randn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape, generator=seeded(seed), dtype=dtype)
+
+
+def random_mask(*shape: int, seed: int = 0) -> Tensor:
+    """Block two cells in five."""
+    return torch.rand(shape, generator=seeded(seed)) < 0.4
+
+
+def draw_ids(*shape: int, high: int, seed: int = 0) -> Tensor:
+    return torch.randint(high, shape, generator=seeded(seed))
+
+
+def fill(module: nn.Module, seed: int = 9) -> nn.Module:
+    """Draw every parameter; norms around 1."""
+    generator = seeded(seed)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            drawn = 0.3 * torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(drawn + (1.0 if name.endswith("norm.weight") else 0.0))
+    return module
+
+
+def assert_close(actual: Tensor, expected: Tensor, atol: float = 1e-5) -> None:
+    """Compare by distance alone; the tolerance goes to both."""
+    torch.testing.assert_close(actual, expected, rtol=0, atol=atol)
+
+
+def move(explorer, **values):
+    """Put controls of an explorer where they should be."""
+    for name, value in values.items():
+        explorer.controls[name].value = value
+    return explorer
