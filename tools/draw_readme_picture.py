@@ -8,7 +8,7 @@ from pathlib import Path
 
 from causal_lab.attention.formula import attention_weights
 from causal_lab.course.text import learn_word_vectors, split_words
-from causal_lab.explorers.attention import word_inputs
+from causal_lab.explorers.sentence import word_inputs
 from causal_lab.masks.rules import generate_causal_mask
 from causal_lab.plots.figures import new_figure, plot_weights
 

@@ -45,9 +45,6 @@ from causal_lab.explorers import collapse as collapse_module
 from causal_lab.explorers import dependency as dependency_module
 from causal_lab.explorers import explorer as explorer_module
 from causal_lab.explorers import generation as generation_module
-from causal_lab.explorers.attention import MAX_TOKENS as MAX_WORDS
-from causal_lab.explorers.attention import SELF_SCORE, SENTENCE, attention_state, word_inputs
-from causal_lab.explorers.cache import OWN, PRESETS, cache_state
 from causal_lab.explorers.canvas import (
     _CAPTION,
     _GRID_UNTIL,
@@ -77,10 +74,10 @@ from causal_lab.explorers.dependency import MAX_TOKENS as MAX_DEPENDENCY
 from causal_lab.explorers.explorer import choice, slider
 from causal_lab.explorers.fill import DTYPES, FILLS, fill_state
 from causal_lab.explorers.fill import MAX_TOKENS as MAX_FILL
-from causal_lab.explorers.generation import CACHED, UNCACHED, GenerationState
 from causal_lab.explorers.leak import ALL_ZERO, RANDOM, WAYS, leak_state
 from causal_lab.explorers.leak import MAX_TOKENS as MAX_LEAK
 from causal_lab.explorers.mask import CAUSAL, NO_MASK, mask_state
+from causal_lab.explorers.memory_size import OWN, PRESETS, cache_state
 from causal_lab.explorers.receptive import (
     BLOCKS,
     DILATED,
@@ -90,15 +87,18 @@ from causal_lab.explorers.receptive import (
 )
 from causal_lab.explorers.receptive import CAUSAL as ALL_BEFORE
 from causal_lab.explorers.receptive import WINDOW as WINDOW_ONLY
+from causal_lab.explorers.sentence import MAX_TOKENS as MAX_WORDS
+from causal_lab.explorers.sentence import SELF_SCORE, SENTENCE, attention_state, word_inputs
 from causal_lab.explorers.soft_mask import HARD, MAX_DEPTH, WISHFUL
 from causal_lab.explorers.soft_mask import MAX_TOKENS as MAX_SOFT_MASK
 from causal_lab.explorers.soft_mask import RANDOM as RANDOM_SOFT
-from causal_lab.explorers.softmax import BY_COLUMN, BY_ROW, softmax_state
-from causal_lab.explorers.softmax import MAX_TOKENS as MAX_SOFTMAX
 from causal_lab.explorers.span import EQUAL as EQUAL_SPAN
 from causal_lab.explorers.span import GATES
 from causal_lab.explorers.span import MAX_TOKENS as MAX_SPAN
 from causal_lab.explorers.span import RANDOM as RANDOM_SPAN
+from causal_lab.explorers.temperature import BY_COLUMN, BY_ROW, softmax_state
+from causal_lab.explorers.temperature import MAX_TOKENS as MAX_SOFTMAX
+from causal_lab.explorers.writing import CACHED, UNCACHED, GenerationState
 from causal_lab.masks.rules import generate_causal_mask
 from causal_lab.models.transformer import BERT, GPT
 from tests.builders import move

@@ -540,6 +540,12 @@ def test_translating_writes_at_most_what_it_is_told_and_at_most_what_the_model_r
     assert model.translate(SOURCES, max_new_tokens=3).shape == (6, 3)
 
 
+def test_every_parameter_is_used():
+    model = build(token_types=2)
+    model.loss(*draw_pair()).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
 def test_translating_carries_no_gradients_and_leaves_the_model_as_it_was():
     model = build()
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from causal_lab.masks.rules import generate_sliding_window_mask
+from causal_lab.models import generation
 from causal_lab.models.cache import KVCache
 from causal_lab.models.generation import (
     cached_step,
@@ -113,6 +114,18 @@ def test_the_steps_keep_no_gradients_and_leave_the_mode_as_it_was():
     for _ in stream(model, ids, 3):
         assert torch.is_grad_enabled()
     assert torch.is_grad_enabled()
+
+
+def test_a_stream_decodes_one_token_at_a_time_after_the_prompt(monkeypatch):
+    read, original = [], generation.decode_one_token
+    monkeypatch.setattr(
+        generation,
+        "decode_one_token",
+        lambda model, token, cache: read.append(token) or original(model, token, cache),
+    )
+    written = list(stream(build(), draw_ids(), N))
+    # The last token is written and never read.
+    assert torch.equal(torch.stack(read), torch.stack(written[:-1]))
 
 
 def test_the_prompt_is_read_once_and_only_its_end_asks_the_head(monkeypatch):
