@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -202,6 +203,39 @@ def test_no_module_asserts():
 
 def test_the_map_names_every_folder_and_nothing_else():
     assert set(FLOORS) == {module.split(".")[0] for module in SOURCES if module}
+
+
+FACES = ["masks", "attention", "models", "course", "plots"]
+
+
+def shown_to_learners() -> dict[str, set[str]]:
+    """List what the notebooks and the README import, by the folder that hands it on."""
+    text = read("README.md")
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            text += "\n" + "".join(cell["source"])
+    found = {folder: set() for folder in FACES}
+    for folder, names in re.findall(r"from causal_lab\.(\w+) import (\([^)]*\)|.+)", text):
+        found.setdefault(folder, set()).update(re.findall(r"\w+", names))
+    return found
+
+
+@pytest.mark.parametrize("folder", FACES)
+def test_a_folder_hands_on_what_the_course_uses_and_nothing_else(folder):
+    handed_on = {
+        alias.name
+        for node in TREES[folder].body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert handed_on == shown_to_learners()[folder]
+
+
+def test_the_papers_names_stay_where_they_are():
+    masks, attention = map(importlib.import_module, ("causal_lab.masks", "causal_lab.attention"))
+    for name in ("causal_mask", "causal_logit_mask", "incremental_mask"):
+        assert callable(getattr(masks, f"generate_{name}"))
+    assert isclass(attention.CausalAttention)
 
 
 # --- docstrings
