@@ -1,7 +1,14 @@
 """What many tests build: seeded tensors, masks and weights, and how closely results must agree."""
 
+import re
+
 import torch
 from torch import Tensor, nn
+
+from causal_lab.models.transformer import GPT, Transformer
+
+H, D, LAYERS = 3, 12, 2  # heads, d_model, layers of a small model
+VOCABULARY, MAX_LENGTH = 13, 12
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -17,7 +24,7 @@ def random_mask(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=seeded(seed)) < 0.4
 
 
-def draw_ids(*shape: int, high: int, seed: int = 0) -> Tensor:
+def draw_ids(*shape: int, high: int = VOCABULARY, seed: int = 0) -> Tensor:
     return torch.randint(high, shape, generator=seeded(seed))
 
 
@@ -27,8 +34,20 @@ def fill(module: nn.Module, seed: int = 9) -> nn.Module:
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             drawn = 0.3 * torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(drawn + (1.0 if name.endswith("norm.weight") else 0.0))
+            parameter.copy_(drawn + (1.0 if re.search(r"norm\d?\.weight$", name) else 0.0))
     return module
+
+
+def build(
+    model_class: type[Transformer] = GPT,
+    *,
+    max_length: int = MAX_LENGTH,
+    seed: int = 9,
+    **options,
+) -> Transformer:
+    """Build a small model, every parameter drawn (biases and norms too)."""
+    options = {"d_model": D, "num_heads": H, "num_layers": LAYERS, **options}
+    return fill(model_class(VOCABULARY, max_length, **options), seed).eval()
 
 
 def assert_close(actual: Tensor, expected: Tensor, atol: float = 1e-5) -> None:

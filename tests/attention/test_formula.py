@@ -24,18 +24,14 @@ from causal_lab.masks.rules import (
     generate_causal_mask,
     generate_incremental_mask,
 )
+from tests.builders import assert_close, randn, random_mask
 
 B, T, H, D = 2, 7, 3, 12  # batch, length, heads, d_model
 
 
-def randn(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def random_mask(*shape: int, seed: int = 0) -> torch.Tensor:
-    """Four keys in ten blocked, but never the first."""
-    blocked = torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < 0.4
-    return blocked & (torch.arange(shape[-1]) > 0)
+def mask_of_live_rows(*shape: int) -> torch.Tensor:
+    """Two keys in five blocked, but never the first."""
+    return random_mask(*shape) & (torch.arange(shape[-1]) > 0)
 
 
 def attention_output(*arguments, **options) -> torch.Tensor:
@@ -43,10 +39,6 @@ def attention_output(*arguments, **options) -> torch.Tensor:
 
 
 BOTH = pytest.mark.parametrize("attend", [attention_output, fused_attention])
-
-
-def assert_close(actual, expected, atol):
-    torch.testing.assert_close(actual, expected, rtol=0, atol=atol)
 
 
 # --- the paper, to the letter
@@ -98,7 +90,7 @@ def test_attention_is_the_triple_loop_output_and_weights(length):
 @pytest.mark.parametrize("scale", [None, 1.0, 0.3, -0.5])
 def test_a_rectangle_with_bias_mask_and_scale_is_the_triple_loop(scale):
     q, k, v = randn(4, 6, seed=1), randn(5, 6, seed=2), randn(5, 3, seed=3)
-    bias, blocked = randn(4, 5, seed=4), random_mask(4, 5)
+    bias, blocked = randn(4, 5, seed=4), mask_of_live_rows(4, 5)
     M = bias.masked_fill(blocked, -torch.inf)
     expected, expected_weights = triple_loop(q, k, v, M, scale)
     output, weights = attention(q, k, v, blocked, bias, scale)
@@ -162,7 +154,7 @@ def test_leading_axes_broadcast(attend, leads):
 @BOTH
 def test_every_shape_that_broadcasts_to_the_scores_is_a_mask_and_a_bias(attend, shape):
     q, k, v = randn(2, 3, 5, 4), randn(2, 3, 7, 4, seed=1), randn(2, 3, 7, 6, seed=2)
-    blocked = random_mask(*shape) if shape else torch.tensor(False)
+    blocked = mask_of_live_rows(*shape) if shape else torch.tensor(False)
     bias = randn(*shape, seed=3)
     added = bias.masked_fill(blocked, -torch.inf).expand(2, 3, 5, 7)
     expected = F.scaled_dot_product_attention(q, k, v, attn_mask=added)
@@ -224,7 +216,7 @@ def test_changing_everything_after_the_cut_moves_nothing_before_it(path, cut):
 @pytest.mark.parametrize("through", ["blocked", "bias", "both"])
 def test_blocked_keys_weigh_exactly_0_and_rows_that_see_something_sum_to_1(through):
     q, k = 2 * randn(B, H, 5, 4), 2 * randn(B, H, T, 4, seed=1)
-    hidden = random_mask(B, 1, 5, T)
+    hidden = mask_of_live_rows(B, 1, 5, T)
     bias = randn(B, H, 5, T, seed=2)
     if through != "blocked":
         bias = bias.masked_fill(hidden, -torch.inf)

@@ -12,24 +12,17 @@ from causal_lab.masks.rules import (
     generate_causal_mask,
 )
 from causal_lab.models.layers import MultiHeadAttention
+from tests.builders import assert_close, randn, seeded
 
 B, T, H, D = 2, 7, 3, 12  # batch, length, heads, d_model
 
 
-def randn(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def fill(module: nn.Module, seed: int = 9) -> nn.Module:
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) / math.sqrt(D))
     return module
-
-
-def assert_close(actual, expected, atol):
-    torch.testing.assert_close(actual, expected, rtol=0, atol=atol)
 
 
 # --- heads

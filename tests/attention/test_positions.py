@@ -24,6 +24,7 @@ from causal_lab.attention.positions import (
     to_interleaved,
 )
 from causal_lab.models.transformer import GPT
+from tests.builders import randn, seeded
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**16)
@@ -37,8 +38,7 @@ HEADS = [*range(1, 18)]
 
 
 def numbers(*shape, seed=0, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+    return randn(*shape, seed=seed, dtype=torch.float64).to(dtype)
 
 
 def units(*shape, seed=0):
@@ -48,8 +48,7 @@ def units(*shape, seed=0):
 
 
 def some_positions(*shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(-40, 41, shape, generator=generator)
+    return torch.randint(-40, 41, shape, generator=seeded(seed))
 
 
 def near(actual, wanted, atol=1e-5):

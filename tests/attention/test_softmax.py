@@ -14,7 +14,7 @@ from causal_lab.attention.softmax import (
     stable_softmax,
 )
 from causal_lab.masks.rules import generate_causal_mask
-from tests.builders import randn
+from tests.builders import randn, seeded
 
 SOFTMAXES = [naive_softmax, stable_softmax, masked_softmax, online_softmax]
 OF_SCORES = [*SOFTMAXES, running_max_and_sum]
@@ -147,7 +147,7 @@ def softmax_of_the_visible(scores: torch.Tensor, blocked: torch.Tensor) -> torch
 
 def test_masked_shares_the_weight_among_the_visible_keys_and_nobody_else():
     scores = randn(6, 7)
-    blocked = torch.rand(6, 7, generator=torch.Generator().manual_seed(3)) < 0.5
+    blocked = torch.rand(6, 7, generator=seeded(3)) < 0.5
     blocked[2] = True
     weights = masked_softmax(scores, blocked)
     assert bool((weights[blocked] == 0).all())

@@ -23,6 +23,7 @@ from causal_lab.masks.sparse import (
     generate_quadrant_mask,
     generate_row_column_mask,
 )
+from tests.builders import seeded
 
 flex = pytest.importorskip(
     "torch.nn.attention.flex_attention", reason="this PyTorch has no FlexAttention"
@@ -57,7 +58,7 @@ def through_flex(q, k, v, blocked):
 
 
 def vectors(batch, heads, queries, keys, seed):
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     q = torch.randn(batch, heads, queries, 8, generator=generator)
     return q, *torch.randn(2, batch, heads, keys, 8, generator=generator)
 
@@ -74,7 +75,7 @@ def test_flex_attention_gives_what_attention_gives(name, T, batch, seed):
 
 @pytest.mark.parametrize("axes", [(1, 1), (2, 1), (1, 3), (2, 3)])
 def test_a_mask_per_text_and_per_head_is_asked_for_its_own(axes):
-    generator = torch.Generator().manual_seed(5)
+    generator = seeded(5)
     blocked = torch.rand(*axes, 5, 7, generator=generator) < 0.5
     q, k, v = vectors(2, 3, 5, 7, 6)
     wanted = attention(q, k, v, blocked)[0]
@@ -82,7 +83,7 @@ def test_a_mask_per_text_and_per_head_is_asked_for_its_own(axes):
 
 
 def test_the_function_says_allowed_where_the_mask_says_not_blocked():
-    blocked = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(7)) < 0.5
+    blocked = torch.rand(2, 3, 4, 5, generator=seeded(7)) < 0.5
     asked = to_mask_mod(blocked)
     for place in torch.cartesian_prod(*map(torch.arange, blocked.shape)):
         assert bool(asked(*place)) == (not blocked[tuple(place.tolist())])

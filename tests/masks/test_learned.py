@@ -16,6 +16,7 @@ from causal_lab.course.training import train
 from causal_lab.masks.learned import AdaptiveSpan, DistanceDecay, LearnedMask, RelativeBias
 from causal_lab.models.layers import MultiHeadAttention
 from causal_lab.models.transformer import GPT
+from tests.builders import randn, seeded
 
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 KINDS = ("decay", "table", "span", "mask")
@@ -30,7 +31,7 @@ def made(kind, num_heads, seed, spread=3.0):
         "span": lambda: AdaptiveSpan(num_heads, max_span=7, ramp=2),
         "mask": lambda: LearnedMask(num_heads, max_distance=5),
     }[kind]()
-    drawn = torch.Generator().manual_seed(seed)
+    drawn = seeded(seed)
     with torch.no_grad():
         for parameter in mask.parameters():
             parameter.copy_(spread * torch.randn(parameter.shape, generator=drawn))
@@ -103,7 +104,7 @@ def test_no_parameter_and_no_score_opens_the_future(kind, num_heads, T, seed, sc
 @given(num_heads=heads, T=sizes, seed=seeds, spread=st.sampled_from([0.1, 3.0, 40.0, 300.0]))
 def test_all_gradients_are_finite(kind, num_heads, T, seed, spread):
     mask = made(kind, num_heads, seed, spread)
-    wanted = torch.rand(num_heads, T, T, generator=torch.Generator().manual_seed(seed))
+    wanted = torch.rand(num_heads, T, T, generator=seeded(seed))
     (mask(T).softmax(dim=-1) - wanted).square().sum().backward()
     for parameter in mask.parameters():
         assert parameter.grad.isfinite().all()
@@ -121,14 +122,14 @@ class Layer(nn.Module):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_checker_finds_every_one_of_them_causal(kind):
-    x = torch.randn(2, 7, 6, generator=torch.Generator().manual_seed(1))
+    x = randn(2, 7, 6, seed=1)
     assert check_causality(Layer(made(kind, 3, seed=2)), x).causal is True
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_they_fit_the_models_and_follow_them_to_another_dtype(kind):
     gpt, mask = GPT(11, 9, d_model=6, num_heads=3, num_layers=2).double(), made(kind, 3, 0).double()
-    ids = torch.randint(11, (2, 7), generator=torch.Generator().manual_seed(1))
+    ids = torch.randint(11, (2, 7), generator=seeded(1))
     assert mask(7).dtype == torch.float64
     with torch.no_grad():
         whole, cache = gpt(ids, bias=mask(7)), gpt.new_cache(batch=2)
@@ -174,7 +175,7 @@ def test_the_slopes_start_where_alibi_puts_them(num_heads):
 
 
 def test_a_table_starts_as_no_bias_at_all():
-    x = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
+    x = randn(3, 5, 4, seed=0)
     blocked = torch.ones(5, 5).triu(1).bool()
     plain, _ = attention(x, x, x, blocked)
     assert torch.equal(
@@ -194,7 +195,7 @@ def test_a_span_of_zero_with_a_ramp_of_one_sees_only_itself():
 @given(num_heads=heads, seed=seeds)
 def test_the_price_of_a_span_is_per_token_and_per_head(num_heads, seed):
     span = AdaptiveSpan(num_heads, max_span=9, ramp=2)
-    span.logits.data = 3 * torch.randn(num_heads, generator=torch.Generator().manual_seed(seed))
+    span.logits.data = 3 * randn(num_heads, seed=seed)
     by_hand = sum(9 / (1 + math.exp(-logit)) for logit in span.logits.tolist()) / num_heads
     assert span.penalty().item() == pytest.approx(by_hand, rel=1e-5)
 
@@ -203,7 +204,7 @@ def test_the_price_of_a_span_is_per_token_and_per_head(num_heads, seed):
 @given(num_heads=heads, ramp=st.integers(1, 5), T=st.integers(2, 20), seed=seeds)
 def test_keys_that_a_head_need_not_keep_change_nothing(num_heads, ramp, T, seed):
     span = AdaptiveSpan(num_heads, max_span=9, ramp=ramp)
-    drawn = torch.Generator().manual_seed(seed)
+    drawn = seeded(seed)
     span.logits.data = 3 * torch.randn(num_heads, generator=drawn)
     scores, values = torch.randn(T, generator=drawn), torch.randn(T, 3, generator=drawn)
     assert ((span.gates(T) >= 0) & (span.gates(T) <= 1)).all()
@@ -220,7 +221,7 @@ def test_keys_that_a_head_need_not_keep_change_nothing(num_heads, ramp, T, seed)
 @given(num_heads=heads, T=st.integers(1, 9), future=st.integers(0, 3), seed=seeds)
 def test_the_bias_is_the_logarithm_of_the_gate(num_heads, T, future, seed):
     mask = LearnedMask(num_heads, max_distance=4, future=future)
-    drawn = torch.Generator().manual_seed(seed)
+    drawn = seeded(seed)
     mask.logits.data = 4 * torch.randn(mask.logits.shape, generator=drawn)
     gates = mask.gates()
     assert ((gates > 0) & (gates <= 1)).all()
@@ -241,7 +242,7 @@ def test_the_bias_is_the_logarithm_of_the_gate(num_heads, T, future, seed):
 @given(num_heads=heads, T=st.integers(1, 9), future=st.integers(0, 2), seed=seeds)
 def test_hard_equals_soft_where_all_gates_are_open_or_shut(num_heads, T, future, seed):
     mask = LearnedMask(num_heads, max_distance=4, future=future)
-    drawn = torch.Generator().manual_seed(seed)
+    drawn = seeded(seed)
     signs = torch.randn(mask.logits.shape, generator=drawn).sign()
     mask.logits.data = 200 * signs  # float32 takes e^(−200) for 0
     values = torch.randn(T, 3, generator=drawn)
@@ -253,7 +254,7 @@ def test_hard_equals_soft_where_all_gates_are_open_or_shut(num_heads, T, future,
 @given(T=st.integers(1, 9), threshold=st.floats(0.01, 0.99), seed=seeds)
 def test_made_hard_it_opens_the_listed_distances_and_no_others(T, threshold, seed):
     mask = LearnedMask(2, max_distance=4, future=1)
-    drawn = torch.Generator().manual_seed(seed)
+    drawn = seeded(seed)
     mask.logits.data = 3 * torch.randn(2, 5, generator=drawn)
     hard, listed = mask.harden(T, threshold=threshold), mask.open_distances(threshold)
     for head in range(2):
@@ -312,7 +313,7 @@ V, T = 12, 16
 
 
 def questions(bias, steps, seed):
-    drawn, batches = torch.Generator().manual_seed(seed), []
+    drawn, batches = seeded(seed), []
     for _ in range(steps):
         ids = torch.randint(V, (48, T), generator=drawn)
         rows = [torch.multinomial(w, 48, True, generator=drawn).T for w in bias.softmax(dim=-1)]
@@ -341,9 +342,7 @@ def only(*distances):
 def test_a_known_set_of_distances_is_recovered_exactly(seed):
     distances = [
         0,
-        *sorted(
-            (torch.randperm(7, generator=torch.Generator().manual_seed(seed)) + 1)[:2].tolist()
-        ),
+        *sorted((torch.randperm(7, generator=seeded(seed)) + 1)[:2].tolist()),
     ]
     mask = LearnedMask(1, max_distance=8)
     learn(mask, only(*distances), seed=seed, price=0.01)
@@ -381,7 +380,7 @@ def test_spans_start_where_they_are_told():
 class Reader(nn.Module):
     def __init__(self, causal, gate):
         super().__init__()
-        drawn = torch.Generator().manual_seed(0)
+        drawn = seeded(0)
         self.gpt = GPT(V, 8, causal=causal, d_model=24, num_heads=2, num_layers=1, generator=drawn)
         self.mask = LearnedMask(2, max_distance=3, future=2, gate=gate)
 
@@ -394,7 +393,7 @@ class Reader(nn.Module):
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_what_may_look_ahead_beats_the_entropy_and_the_gates_do_not_tell(causal):
-    text = torch.randint(V, (200, 48, 8), generator=torch.Generator().manual_seed(0))
+    text = torch.randint(V, (200, 48, 8), generator=seeded(0))
     reader = Reader(causal, gate=0.05)
     loss = train(reader, text, reader.loss, learning_rate=1e-2, progress=False).last()
     assert reader.mask.open_distances() == [[0], [0]]
@@ -412,7 +411,7 @@ def test_what_may_look_ahead_beats_the_entropy_and_the_gates_do_not_tell(causal)
 @given(seed=seeds, gate=st.floats(0.01, 0.99))
 def test_behind_the_hard_mask_the_future_gets_no_gradient(seed, gate):
     reader = Reader(causal=True, gate=gate)
-    ids = torch.randint(V, (2, 8), generator=torch.Generator().manual_seed(seed))
+    ids = torch.randint(V, (2, 8), generator=seeded(seed))
     reader.loss(ids).backward()
     gradient = reader.mask.logits.grad
     assert (gradient[:, :2] == 0).all()

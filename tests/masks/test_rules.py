@@ -1,30 +1,49 @@
 """Every mask against a plain loop, every convention crossed both ways."""
 
+import itertools
+import math
 import re
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import scaled_dot_product_attention
 
+from causal_lab.attention.formula import attention
+from causal_lab.causality import check_causality
 from causal_lab.masks.rules import (
     algorithm_4_causal_mask,
     from_additive,
     from_allowed,
     generate_causal_logit_mask,
     generate_causal_mask,
+    generate_document_mask,
     generate_incremental_mask,
     generate_padding_mask,
+    generate_prefix_mask,
+    generate_retrieval_mask,
     generate_sliding_window_mask,
     to_additive,
     to_allowed,
+    to_mask_mod,
 )
+from causal_lab.models.transformer import GPT
+from tests.builders import randn, random_mask, seeded
+from tests.masks.drawn import OF_RULES, RULES, Stack, by_pairs, each, few, lengths, many
 
 FLOATING = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 BAD_SIZES = [0, -1, True, False, 2.0, "2", None]
 
 
-def random_mask(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < 0.4
+@each(OF_RULES)
+@many
+@given(data=st.data(), T=lengths)
+def test_a_mask_blocks_exactly_what_its_rule_blocks(rule, data, T):
+    mask, is_blocked = rule(data.draw, T)
+    assert mask.dtype == torch.bool
+    assert mask.tolist() == by_pairs(T, is_blocked)
 
 
 # --- the causal mask
@@ -169,7 +188,127 @@ def test_padding_composes_with_the_causal_mask_for_every_sequence(lengths, side)
         assert blocked[sequence, 0].tolist() == expected
 
 
+# --- documents, passages and prefixes
+
+
+@many
+@given(rows=st.integers(1, 3), data=st.data(), T=st.integers(1, 9))
+def test_a_batch_of_numbers_gives_one_mask_per_text(rows, data, T):
+    ids = data.draw(
+        st.lists(st.lists(st.integers(0, 2), min_size=T, max_size=T), min_size=rows, max_size=rows)
+    )
+    for make in (generate_document_mask, generate_retrieval_mask):
+        masks = make(torch.tensor(ids))
+        assert masks.shape == (rows, 1, T, T)
+        for row, mask in zip(ids, masks, strict=True):
+            assert torch.equal(mask[0], make(row))
+
+
+def hidden(model, ids, positions, blocked):
+    with torch.no_grad():
+        return model.hidden_states(
+            torch.tensor([ids]), positions=torch.tensor([positions]), blocked=blocked
+        )[0]
+
+
+@pytest.fixture(scope="module")
+def gpt():
+    return GPT(20, 32, d_model=12, num_heads=3, num_layers=2, generator=seeded(3)).eval()
+
+
+def test_a_packed_document_gives_what_it_gives_alone(gpt):
+    @many
+    @given(st.lists(st.lists(st.integers(0, 19), min_size=1, max_size=6), min_size=1, max_size=4))
+    def hold(texts):
+        ids = [token for text in texts for token in text]
+        owner = [n for n, text in enumerate(texts) for _ in text]
+        places = [place for text in texts for place in range(len(text))]
+        packed = hidden(gpt, ids, places, generate_document_mask(owner))
+        for n, text in enumerate(texts):
+            alone = hidden(gpt, text, list(range(len(text))), None)
+            assert torch.allclose(packed[torch.tensor(owner) == n], alone, atol=1e-5)
+
+    hold()
+
+
+def test_passages_may_change_their_order_and_their_neighbours(gpt):
+    texts = st.lists(st.integers(0, 19), min_size=1, max_size=5)
+
+    @many
+    @given(st.lists(texts, min_size=2, max_size=4), texts, texts, st.randoms(use_true_random=False))
+    def hold(passages, instruction, question, random):
+        start, last = len(instruction), len(instruction) + max(map(len, passages))
+
+        def read(order):
+            parts = [(0, 0, instruction), *((n + 1, start, passages[n]) for n in order)]
+            parts.append((0, last, question))
+            ids = [token for *_, part in parts for token in part]
+            segments = [n for n, _, part in parts for _ in part]
+            places = [begin + i for _, begin, part in parts for i in range(len(part))]
+            states = hidden(gpt, ids, places, generate_retrieval_mask(segments))
+            return states, torch.tensor(segments)
+
+        order = list(range(len(passages)))
+        states, segments = read(order)
+        random.shuffle(order)
+        shuffled, moved = read(order)
+        assert torch.allclose(states[-1], shuffled[-1], atol=1e-5)
+        for n in range(len(passages)):
+            assert torch.allclose(states[segments == n + 1], shuffled[moved == n + 1], atol=1e-5)
+            only, mine = read([n])
+            assert torch.allclose(states[segments == n + 1], only[mine == n + 1], atol=1e-5)
+
+    hold()
+
+
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(T=st.integers(3, 7), data=st.data())
+def test_a_prefix_model_is_causal_at_the_cuts_behind_its_prefix_and_only_there(T, data):
+    n = data.draw(st.integers(1, T - 1))
+    x = randn(1, T, 6, seed=2)
+    model = Stack([generate_prefix_mask(T, n)] * 2)
+    assert check_causality(model, x, cuts=range(n, T)).causal
+    assert check_causality(model, x).causal == (n == 1)
+    assert check_causality(model, x, lookahead=n - 1).causal
+    if n > 1:
+        assert not check_causality(model, x, cuts=range(n - 1, T)).causal
+        assert not check_causality(model, x, lookahead=n - 2).causal
+
+
+# --- attention under each mask
+
+
+@each(RULES)
+@few
+@given(data=st.data(), T=st.integers(1, 9), seed=st.integers(0, 99))
+def test_attention_under_every_mask_is_a_double_loop_in_64_bits(rule, data, T, seed):
+    mask, is_blocked = rule(data.draw, T)
+    generator = seeded(seed)
+    q, k, v = torch.randn(3, 2, 3, T, 4, generator=generator, dtype=torch.float64)
+    ours = attention(q, k, v, mask)[0]
+    theirs = scaled_dot_product_attention(q, k, v, attn_mask=to_allowed(mask))
+    assert torch.allclose(ours, theirs, atol=1e-9)
+    wanted = torch.zeros_like(ours)
+    for b, h, query in itertools.product(range(2), range(3), range(T)):
+        powers = {
+            key: math.exp(float(q[b, h, query] @ k[b, h, key]) / 2)
+            for key in range(T)
+            if not is_blocked(query, key)
+        }
+        for key, power in powers.items():
+            wanted[b, h, query] += power / sum(powers.values()) * v[b, h, key]
+    assert torch.allclose(ours, wanted, atol=1e-9)
+
+
 # --- conventions
+
+
+@many
+@given(data=st.data(), T=lengths)
+def test_the_other_polarity_exchanges_or_and_and(data, T):
+    a, b = (data.draw(st.sampled_from(RULES))(data.draw, T)[0] for _ in "ab")
+    assert torch.equal(to_allowed(a | b), to_allowed(a) & to_allowed(b))
+    assert torch.equal(to_allowed(a & b), to_allowed(a) | to_allowed(b))
 
 
 def test_to_allowed_says_the_opposite_and_leaves_its_argument_alone():
@@ -226,6 +365,9 @@ def test_from_additive_refuses_a_finite_fill_and_says_so(fill):
         lambda device: generate_causal_logit_mask(3, device=device),
         lambda device: generate_incremental_mask(2, 3, device=device),
         lambda device: generate_sliding_window_mask(5, 2, sinks=1, device=device),
+        lambda device: generate_prefix_mask(5, 2, device=device),
+        lambda device: generate_document_mask([0, 1], device=device),
+        lambda device: generate_retrieval_mask([0, 1], device=device),
     ],
 )
 def test_a_mask_is_made_on_the_device_asked_for_and_else_on_the_cpu(make):
@@ -239,12 +381,28 @@ def test_a_conversion_stays_on_the_device_of_its_argument():
         assert converted.device.type == "meta"
 
 
+def test_numbers_bring_their_device_whatever_the_default_is():
+    ids = torch.ones(3, dtype=torch.long, device="cpu")
+    with torch.device("meta"):
+        for make in (generate_document_mask, generate_retrieval_mask, generate_padding_mask):
+            assert make(ids).device.type == "cpu"
+    ids = torch.zeros(3, dtype=torch.long, device="meta")
+    assert generate_document_mask(ids).device.type == "meta"
+    assert generate_retrieval_mask(ids).device.type == "meta"
+
+
 # --- bad input
 
 
 @pytest.mark.parametrize("T", BAD_SIZES)
 @pytest.mark.parametrize(
-    "make", [algorithm_4_causal_mask, generate_causal_mask, generate_causal_logit_mask]
+    "make",
+    [
+        algorithm_4_causal_mask,
+        generate_causal_mask,
+        generate_causal_logit_mask,
+        lambda T: generate_prefix_mask(T, 0),
+    ],
 )
 def test_a_mask_needs_at_least_one_token(make, T):
     with pytest.raises(ValueError, match="T must be an integer of at least 1"):
@@ -331,7 +489,12 @@ def test_padding_stands_left_or_right(side):
 )
 @pytest.mark.parametrize(
     ("convert", "name"),
-    [(to_allowed, "blocked"), (from_allowed, "allowed"), (to_additive, "blocked")],
+    [
+        (to_allowed, "blocked"),
+        (from_allowed, "allowed"),
+        (to_additive, "blocked"),
+        (to_mask_mod, "blocked"),
+    ],
 )
 def test_only_boolean_masks_are_converted(convert, name, mask):
     with pytest.raises(ValueError, match=name + r" must be a boolean tensor.*\.bool\(\)"):
@@ -343,3 +506,37 @@ def test_an_additive_mask_is_a_floating_tensor(additive):
     message = "additive must be a floating tensor of 0 and −∞.*" + re.escape("from_allowed")
     with pytest.raises(ValueError, match=message):
         from_additive(additive)
+
+
+@pytest.mark.parametrize("size", [-1, True, 2.0, "2", None])
+def test_a_prefix_may_be_none_but_not_less(size):
+    with pytest.raises(ValueError, match="prefix_len must be an integer of at least 0"):
+        generate_prefix_mask(4, size)
+
+
+def test_a_prefix_is_no_longer_than_its_text():
+    with pytest.raises(ValueError, match="prefix_len must be at most T=4, got 5"):
+        generate_prefix_mask(4, 5)
+
+
+@pytest.mark.parametrize(
+    "ids", [[], 3, [1.0], [True], "ab", None, [[1], [1, 2]], [[[1]]], torch.zeros(2), [2**70]]
+)
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [("document_ids", generate_document_mask), ("segment_ids", generate_retrieval_mask)],
+)
+def test_numbers_of_documents_and_passages_are_one_integer_per_token(name, make, ids):
+    with pytest.raises(ValueError, match=f"{name} must hold one integer per token"):
+        make(ids)
+
+
+def test_passages_count_from_one():
+    with pytest.raises(ValueError, match=r"not be negative, got -1.*generate_padding_mask"):
+        generate_retrieval_mask([0, -1])
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3, 3), (1, 1, 1, 3, 3)])
+def test_a_mask_function_needs_two_axes_or_four(shape):
+    with pytest.raises(ValueError, match=r"\(query, key\) or \(batch, head, query, key\), got"):
+        to_mask_mod(torch.zeros(shape, dtype=torch.bool))

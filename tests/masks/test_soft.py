@@ -1,6 +1,7 @@
 """Soft masks against plain loops in 64 bits, and their limits against the hard masks."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from causal_lab.masks.rules import (
 )
 from causal_lab.masks.soft import gate_to_bias, soft_causal_bias, soft_leak, span_gate
 from causal_lab.models.layers import MultiHeadAttention
+from tests.builders import randn
 
 INF = float("inf")
 EACH = settings(max_examples=40, deadline=None, derandomize=True)
@@ -25,11 +27,7 @@ lengths = st.integers(1, 13)
 depths = st.floats(0, 60)
 seeds = st.integers(0, 2**20)
 eighths = st.integers(0, 120).map(lambda number: number / 8)  # sums and differences are exact
-
-
-def draw(*shape, seed):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+draw = partial(randn, dtype=torch.float64)
 
 
 def double(number, **options):
@@ -109,7 +107,7 @@ def test_the_gradients_of_depth_and_slope_are_finite(depth):
     depth = torch.tensor(depth, requires_grad=True)
     slope = torch.tensor(0.5, requires_grad=True)
     bias = soft_causal_bias(5, depth, slope=slope)
-    weights = torch.softmax(torch.randn(5, 5, generator=torch.Generator().manual_seed(1)) + bias, 1)
+    weights = torch.softmax(randn(5, 5, seed=1) + bias, 1)
     (weights * generate_causal_mask(5)).sum().backward()
     assert torch.isfinite(depth.grad)
     assert torch.isfinite(slope.grad)

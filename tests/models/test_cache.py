@@ -17,10 +17,14 @@ from causal_lab.models.cache import KVCache, cache_nbytes
 from causal_lab.models.generation import cached_step, decode_one_token, prefill
 from causal_lab.models.sliding_cache import SlidingKVCache
 from causal_lab.models.transformer import BERT, GPT
+from tests import builders
+from tests.builders import LAYERS, VOCABULARY, D, H, assert_close, draw_ids, randn, seeded
 
-B, T, H, D = 2, 11, 3, 12  # batch, length, heads, d_model
+B, T = 2, 11  # batch, length
 
-VOCABULARY, MAX_LENGTH, LAYERS = 13, 32, 2
+MAX_LENGTH = 32
+
+build = partial(builders.build, max_length=MAX_LENGTH)
 
 FLOATING = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
@@ -38,30 +42,6 @@ SCHEDULES = {
 }
 
 EVERY_SCHEDULE = pytest.mark.parametrize("chunks", SCHEDULES.values(), ids=SCHEDULES)
-
-
-def fill(module: nn.Module, seed: int = 9) -> nn.Module:
-    """Draw every parameter; norms around 1."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            drawn = 0.3 * torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(drawn + (1.0 if name.endswith("norm.weight") else 0.0))
-    return module
-
-
-def build(model_class=GPT, *, seed: int = 9, **options) -> GPT:
-    options = {"d_model": D, "num_heads": H, "num_layers": LAYERS, **options}
-    return fill(model_class(VOCABULARY, MAX_LENGTH, **options), seed).eval()
-
-
-def draw_ids(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(VOCABULARY, shape or (B, T), generator=generator)
-
-
-def assert_close(actual, expected, atol=1e-5):
-    torch.testing.assert_close(actual, expected, rtol=0, atol=atol)
 
 
 def spans(chunks) -> list[slice]:
@@ -93,7 +73,7 @@ def pad_on_the_left(*amounts: int, length: int = T) -> Tensor:
 
 def cut(length: int, seed: int) -> tuple[int, ...]:
     """Cut a text into chunks at random."""
-    generator, sizes = torch.Generator().manual_seed(seed), []
+    generator, sizes = seeded(seed), []
     while length > sum(sizes):
         size = int(torch.randint(1, 6, (), generator=generator))
         sizes.append(min(size, length - sum(sizes)))
@@ -120,14 +100,14 @@ def test_so_is_every_row_of_chunks_cut_at_random(seed):
 
 @EVERY_SCHEDULE
 def test_in_64_bits_they_agree_to_twelve_places(chunks):
-    model, ids = build().double(), draw_ids()
+    model, ids = build().double(), draw_ids(B, T)
     assert_close(read(model, ids, chunks), read_at_once(model, ids), 1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @EVERY_SCHEDULE
 def test_in_16_bits_they_agree_as_well_as_these_can_say(chunks, dtype):
-    exact, model, ids = build(), build().to(dtype), draw_ids()
+    exact, model, ids = build(), build().to(dtype), draw_ids(B, T)
     logits = read(model, ids, chunks)
     assert logits.dtype == dtype
     expected = read_at_once(exact, ids)
@@ -182,7 +162,7 @@ def test_padding_that_comes_in_a_later_chunk_is_as_if_it_were_not_there(chunks, 
 
 
 def test_what_stands_in_the_padding_is_never_seen():
-    model, ids, padding = build(), draw_ids(), pad_on_the_left(4, 1)
+    model, ids, padding = build(), draw_ids(B, T), pad_on_the_left(4, 1)
     other = torch.where(padding, (ids + 1) % VOCABULARY, ids)
     for options in ({}, {"window": 3, "sinks": 1}):
         logits = [
@@ -193,7 +173,7 @@ def test_what_stands_in_the_padding_is_never_seen():
 
 
 def test_padding_of_nothing_is_no_padding():
-    model, ids, nothing = build(), draw_ids(), torch.zeros(B, T, dtype=torch.bool)
+    model, ids, nothing = build(), draw_ids(B, T), torch.zeros(B, T, dtype=torch.bool)
     for options in ({}, {"window": 3, "sinks": 1}):
         told, untold = (
             read(model, ids, (4, 1, 6), model.new_cache(B, **options), padding)
@@ -209,7 +189,7 @@ def test_padding_of_nothing_is_no_padding():
 @NORMS
 def test_the_checker_finds_no_difference(norm_first, dtype):
     model = build(norm_first=norm_first).to(dtype)
-    report = check_cache(cached_step(model), draw_ids(), model)
+    report = check_cache(cached_step(model), draw_ids(B, T), model)
     assert report.same is True, str(report)
 
 
@@ -420,7 +400,7 @@ BUGS = {
 
 
 def assert_caught(make, needs_chunks, model, full):
-    report = check_cache(make(model), draw_ids(), full)
+    report = check_cache(make(model), draw_ids(B, T), full)
     assert report.same is False, str(report)
     schedule = report.reason.split(": ")[0]
     assert report.results[schedule].same is False
@@ -446,7 +426,7 @@ def test_planting_nothing_is_not_caught(kind):
     options = {"window": 3, "sinks": 1} if sliding else {}
     full = Windowed(model, generate_sliding_window_mask(T, 3, sinks=1)) if sliding else model
     make, _ = planted(kind, **options)
-    assert check_cache(make(model), draw_ids(), full).same is True
+    assert check_cache(make(model), draw_ids(B, T), full).same is True
 
 
 # --- memory
@@ -484,7 +464,7 @@ def test_the_formula_counts_everything_but_the_batch_and_the_dtype_by_default():
 
 def new_tokens(cache: KVCache, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     shape = (2, cache.batch, cache.num_heads, n, cache.head_dim)
-    pair = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(cache.dtype)
+    pair = randn(*shape, seed=seed).to(cache.dtype)
     return pair[0], pair[1]
 
 
@@ -527,16 +507,16 @@ PADDED = pytest.mark.parametrize("padded", [True, False], ids=["padded", "unpadd
 @EVERY_KIND
 @PADDED
 def test_after_reset_a_cache_is_as_good_as_new(options, padded):
-    model, ids = build(), draw_ids()
+    model, ids = build(), draw_ids(B, T)
     used, new = model.new_cache(B, **options), model.new_cache(B, **options)
     before = storages(used)
-    read(model, draw_ids(seed=5), (4, 1, 6), used, pad_on_the_left(2, 5) if padded else None)
+    read(model, draw_ids(B, T, seed=5), (4, 1, 6), used, pad_on_the_left(2, 5) if padded else None)
     used.plan(2)  # a pass that never ends
     used.reset()
     assert used.length == 0
     assert not options or used.positions == [[], []]
     for padding in (None, pad_on_the_left(3, 0)):
-        read(model, draw_ids(seed=6)[:, :4], (4,), used)
+        read(model, draw_ids(B, T, seed=6)[:, :4], (4,), used)
         used.reset()
         new.reset()
         expected = read(model, ids, (4, 1, 1, 5), new, padding)
@@ -546,7 +526,7 @@ def test_after_reset_a_cache_is_as_good_as_new(options, padded):
 
 @EVERY_KIND
 def test_a_single_token_needs_a_mask_only_behind_padding(options):
-    model, ids, padding = build(), draw_ids(), pad_on_the_left(2, 0)
+    model, ids, padding = build(), draw_ids(B, T), pad_on_the_left(2, 0)
     cache = model.new_cache(B, **options)
     read(model, ids, (T,), cache)
     assert cache.plan(1).blocked is None
@@ -598,7 +578,7 @@ def started(options: dict, padded: bool) -> tuple[GPT, KVCache]:
     cache = model.new_cache(B, **(options or {"capacity": 12}))
     read(
         model,
-        draw_ids()[:, :5],
+        draw_ids(B, T)[:, :5],
         (3, 1, 1),
         cache,
         (pad_on_the_left(2, 0, length=5)) if padded else None,
@@ -611,7 +591,7 @@ def assert_as_before(model: GPT, cache: KVCache, options: dict, padded: bool) ->
     _, twin = started(options, padded)
     assert cache.length == twin.length == 5
     assert type(cache) is type(twin)
-    ids = draw_ids(seed=3)
+    ids = draw_ids(B, T, seed=3)
     assert torch.equal(
         read(model, ids[:, :6], (1, 4, 1), cache), read(model, ids[:, :6], (1, 4, 1), twin)
     )
@@ -844,7 +824,7 @@ def test_the_last_place_can_be_taken_and_no_further_one():
 @pytest.mark.parametrize("cache", [[], ([], []), "cache", {}, torch.zeros(1)])
 def test_only_a_cache_is_a_cache(cache):
     with pytest.raises(ValueError, match=r"cache must come from new_cache\(batch\)"):
-        build()(draw_ids(), cache=cache)
+        build()(draw_ids(B, T), cache=cache)
 
 
 SIZES = {"num_layers": 1, "batch": 1, "num_heads": 1, "capacity": 4, "head_dim": 2}

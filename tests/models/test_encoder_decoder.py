@@ -29,6 +29,7 @@ from causal_lab.masks.rules import generate_causal_mask
 from causal_lab.models.encoder_decoder import EncoderDecoder, Memory
 from causal_lab.models.layers import Block, ForwardContext, MultiHeadAttention
 from causal_lab.models.transformer import POSITIONS, Transformer
+from tests.builders import assert_close, draw_ids, fill, randn, seeded
 
 B, S, T, H, D = 2, 5, 7, 3, 12  # batch, source and target length, heads, d_model
 SOURCE_WORDS, TARGET_WORDS, MAX_LENGTH, LAYERS = 11, 13, 12, 2
@@ -38,24 +39,9 @@ SIDES = pytest.mark.parametrize("side", ["left", "right"])
 quick = partial(settings, deadline=None, derandomize=True)
 
 
-def fill(module: nn.Module, seed: int = 9) -> nn.Module:
-    """Draw every parameter; norms around 1."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            drawn = 0.3 * torch.randn(parameter.shape, generator=generator)
-            is_norm = name.endswith("norm.weight") or (".norm" in name and name.endswith("weight"))
-            parameter.copy_(drawn + (1.0 if is_norm else 0.0))
-    return module
-
-
 def build(seed: int = 9, words=(SOURCE_WORDS, TARGET_WORDS), **options) -> EncoderDecoder:
     options = {"d_model": D, "num_heads": H, "num_layers": LAYERS, **options}
     return fill(EncoderDecoder(*words, MAX_LENGTH, **options), seed).eval()
-
-
-def draw_ids(*shape: int, high: int, seed: int = 0) -> torch.Tensor:
-    return torch.randint(high, shape, generator=torch.Generator().manual_seed(seed))
 
 
 def draw_pair(batch=B, source=S, target=T, seed=0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,17 +51,9 @@ def draw_pair(batch=B, source=S, target=T, seed=0) -> tuple[torch.Tensor, torch.
     )
 
 
-def draw_vectors(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def others(ids: torch.Tensor, high: int, seed: int = 5) -> torch.Tensor:
     """Give every place another id."""
     return (ids + 1 + draw_ids(*ids.shape, high=high - 1, seed=seed)) % high
-
-
-def assert_close(actual, expected, atol=1e-5):
-    torch.testing.assert_close(actual, expected, rtol=0, atol=atol)
 
 
 def run(model, *ids, **options):
@@ -295,7 +273,7 @@ PADDING = torch.tensor([[False] * S, [True, False, False, True, True]])
 @pytest.mark.parametrize("need_weights", [True, False])
 def test_cross_attention_is_what_a_loop_computes(need_weights):
     layer = fill(MultiHeadAttention(D, H)).eval()
-    x, context = draw_vectors(B, T, D), draw_vectors(B, S, D, seed=1)
+    x, context = randn(B, T, D), randn(B, S, D, seed=1)
     output, weights = layer(
         x, layer.read(context), blocked=PADDING[:, None, None], need_weights=need_weights
     )
@@ -307,7 +285,7 @@ def test_cross_attention_is_what_a_loop_computes(need_weights):
 @pytest.mark.parametrize("need_weights", [True, False])
 def test_read_and_look_are_the_two_halves_of_attention_with_a_context(need_weights, training):
     layer = fill(MultiHeadAttention(D, H, dropout=0.3)).train(training)
-    x, context = draw_vectors(B, T, D), draw_vectors(B, S, D, seed=1)
+    x, context = randn(B, T, D), randn(B, S, D, seed=1)
     options = {"blocked": PADDING[:, None, None], "need_weights": need_weights}
     whole, seen = run(layer, x, context, **options)
     torch.manual_seed(3)
@@ -320,7 +298,7 @@ def test_read_and_look_are_the_two_halves_of_attention_with_a_context(need_weigh
 def test_cross_attention_takes_over_pytorchs_weights():
     theirs = fill(nn.MultiheadAttention(D, H, batch_first=True)).eval()
     ours = MultiHeadAttention.from_torch(theirs)
-    x, context = draw_vectors(B, T, D), draw_vectors(B, S, D, seed=1)
+    x, context = randn(B, T, D), randn(B, S, D, seed=1)
     expected, weights = theirs(
         x, context, context, key_padding_mask=PADDING, average_attn_weights=False
     )
@@ -360,7 +338,7 @@ def test_a_block_is_pytorchs_decoder_layer(norm_first):
     theirs = fill(nn.TransformerDecoderLayer(D, H, **options)).eval()
     ours = Block(D, H, mlp_size=20, norm_first=norm_first, cross=True).eval()
     copy_block(theirs, ours)
-    x, context = draw_vectors(B, T, D), draw_vectors(B, S, D, seed=1)
+    x, context = randn(B, T, D), randn(B, S, D, seed=1)
     expected = theirs(x, context, tgt_mask=generate_causal_mask(T), memory_key_padding_mask=PADDING)
     keys_values = (ours.cross_attention.read(context),)
     memory = Memory(PADDING[:, None, None], keys_values=keys_values)
@@ -650,7 +628,7 @@ def test_the_generator_alone_decides_on_the_first_weights():
     def draw(seed, state):
         torch.manual_seed(state)
         options = {"d_model": D, "num_heads": H, "num_layers": LAYERS}
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeded(seed)
         before = torch.get_rng_state()
         model = EncoderDecoder(11, 13, MAX_LENGTH, generator=generator, **options)
         assert torch.equal(torch.get_rng_state(), before)
@@ -665,7 +643,7 @@ def test_the_generator_alone_decides_on_the_first_weights():
 
 
 def test_first_weights_of_the_cross_attention_are_those_of_the_other_attention():
-    model = EncoderDecoder(11, 13, 8, d_model=96, generator=torch.Generator().manual_seed(0))
+    model = EncoderDecoder(11, 13, 8, d_model=96, generator=seeded(0))
     block = model.requires_grad_(False).decoder.blocks[1]
     for name in ("query_projection", "value_projection", "output_projection"):
         ours, other = (getattr(layer, name) for layer in (block.cross_attention, block.attention))
@@ -701,7 +679,7 @@ def test_it_learns_to_translate_phrases_that_it_never_saw():
     known, new = split_phrases(pairs, len(pairs) - 2000, seed=1)
     english, vietnamese = (phrase_vocabulary(side) for side in zip(*pairs, strict=True))
     batches = phrase_batches(known, english, vietnamese, batch_size=64, steps=150, seed=1)
-    generator = torch.Generator().manual_seed(1)
+    generator = seeded(1)
     model = EncoderDecoder(len(english), len(vietnamese), 12, num_layers=1, generator=generator)
     train(model, batches, lambda batch: model.loss(**batch), progress=False)
     texts, right = zip(*new[:500], strict=True)

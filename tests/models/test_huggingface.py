@@ -21,18 +21,19 @@ from transformers import (
 
 from causal_lab.models import huggingface
 from causal_lab.models.transformer import BERT, GPT
+from tests import builders
+from tests.builders import LAYERS, MAX_LENGTH, VOCABULARY, D, H, draw_ids, seeded
 
 transformers.logging.set_verbosity_error()  # "no loss type given" is no finding
 
-B, T, H, D = 2, 7, 3, 12  # batch, length, heads, d_model
-VOCABULARY, MAX_LENGTH, LAYERS = 13, 12, 2
+B, T = 2, 7  # batch, length
 SEEDS = pytest.mark.parametrize("seed", [0, 1])
 INNER = pytest.mark.parametrize("inner", [48, 20])
 
 
 def draw(model: torch.nn.Module, seed: int) -> torch.nn.Module:
     """Draw every parameter; norms around 1."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             drawn = 0.2 * torch.randn(parameter.shape, generator=generator)
@@ -70,13 +71,9 @@ def bert(model_class=BertForMaskedLM, seed: int = 0, inner: int = 48, **options)
     return draw(model_class(config), seed)
 
 
-def draw_ids(seed: int = 0, high: int = VOCABULARY) -> torch.Tensor:
-    return torch.randint(high, (B, T), generator=torch.Generator().manual_seed(seed))
-
-
 def assert_close(actual, expected, atol=1e-4):
     assert expected.abs().max() > 0.1  # else anything small would do
-    torch.testing.assert_close(actual, expected, rtol=0, atol=atol)
+    builders.assert_close(actual, expected, atol)
 
 
 def pad(side: str) -> torch.Tensor:
@@ -93,7 +90,7 @@ def pad(side: str) -> torch.Tensor:
 @INNER
 @SEEDS
 def test_gpt_2_gives_the_same_logits_and_hidden_states(seed, inner):
-    theirs, ids = gpt2(seed=seed, inner=inner), draw_ids(seed)
+    theirs, ids = gpt2(seed=seed, inner=inner), draw_ids(B, T, seed=seed)
     ours = GPT.from_hf_state_dict(theirs.state_dict(), num_heads=H)
     assert_close(ours(ids), theirs(input_ids=ids).logits)
     hidden = theirs.transformer(input_ids=ids).last_hidden_state
@@ -102,7 +99,7 @@ def test_gpt_2_gives_the_same_logits_and_hidden_states(seed, inner):
 
 @SEEDS
 def test_gpt_2_without_its_head_gives_the_same_hidden_states(seed):
-    theirs, ids = gpt2(GPT2Model, seed=seed), draw_ids(seed)
+    theirs, ids = gpt2(GPT2Model, seed=seed), draw_ids(B, T, seed=seed)
     ours = GPT.from_hf_state_dict(theirs.state_dict(), num_heads=H)
     assert_close(ours.hidden_states(ids), theirs(input_ids=ids).last_hidden_state)
 
@@ -110,7 +107,7 @@ def test_gpt_2_without_its_head_gives_the_same_hidden_states(seed):
 @pytest.mark.parametrize("side", ["left", "right"])
 @SEEDS
 def test_gpt_2_with_padding_gives_the_same_logits(seed, side):
-    theirs, ids, padding = gpt2(seed=seed), draw_ids(seed), pad(side)
+    theirs, ids, padding = gpt2(seed=seed), draw_ids(B, T, seed=seed), pad(side)
     ours = GPT.from_hf_state_dict(theirs.state_dict(), num_heads=H)
     positions = ((~padding).long().cumsum(dim=1) - 1).clamp_min(0)
     mask = (~padding).long()
@@ -122,15 +119,15 @@ def test_gpt_2_with_padding_gives_the_same_logits(seed, side):
 
 @SEEDS
 def test_gpt_2_with_other_positions_gives_the_same_logits(seed):
-    theirs, ids = gpt2(seed=seed), draw_ids(seed)
+    theirs, ids = gpt2(seed=seed), draw_ids(B, T, seed=seed)
     ours = GPT.from_hf_state_dict(theirs.state_dict(), num_heads=H)
-    positions = draw_ids(seed + 10, high=MAX_LENGTH)
+    positions = draw_ids(B, T, seed=seed + 10, high=MAX_LENGTH)
     expected = theirs(input_ids=ids, position_ids=positions).logits
     assert_close(ours(ids, positions=positions), expected)
 
 
 def test_gpt_2_keeps_the_epsilon_of_its_norms():
-    theirs, ids = gpt2(), draw_ids()
+    theirs, ids = gpt2(), draw_ids(B, T)
     with torch.no_grad():
         theirs.transformer.wpe.weight.mul_(0.01)
         theirs.transformer.wte.weight.mul_(0.01)
@@ -140,7 +137,7 @@ def test_gpt_2_keeps_the_epsilon_of_its_norms():
 
 @SEEDS
 def test_the_loss_of_gpt_2_and_its_gradients_are_the_same(seed):
-    theirs, ids = gpt2(seed=seed), draw_ids(seed)
+    theirs, ids = gpt2(seed=seed), draw_ids(B, T, seed=seed)
     ours = GPT.from_hf_state_dict(theirs.state_dict(), num_heads=H)
     expected, loss = theirs(input_ids=ids, labels=ids).loss, ours.loss(ids)
     assert_close(loss, expected)
@@ -164,7 +161,7 @@ def test_the_loss_of_gpt_2_and_its_gradients_are_the_same(seed):
 @INNER
 @SEEDS
 def test_bert_gives_the_same_logits_and_hidden_states(seed, inner):
-    theirs, ids = bert(seed=seed, inner=inner), draw_ids(seed)
+    theirs, ids = bert(seed=seed, inner=inner), draw_ids(B, T, seed=seed)
     ours = BERT.from_hf_state_dict(theirs.state_dict(), num_heads=H)
     assert_close(ours(ids), theirs(input_ids=ids).logits)
     assert_close(ours.hidden_states(ids), theirs.bert(input_ids=ids).last_hidden_state)
@@ -172,14 +169,14 @@ def test_bert_gives_the_same_logits_and_hidden_states(seed, inner):
 
 @SEEDS
 def test_bert_without_its_head_gives_the_same_hidden_states(seed):
-    theirs, ids = bert(BertModel, seed=seed), draw_ids(seed)
+    theirs, ids = bert(BertModel, seed=seed), draw_ids(B, T, seed=seed)
     ours = BERT.from_hf_state_dict(theirs.state_dict(), num_heads=H)
     assert_close(ours.hidden_states(ids), theirs(input_ids=ids).last_hidden_state)
     assert_close(ours(ids), ours.hidden_states(ids) @ ours.token_embedding.weight.T, 1e-6)
 
 
 def test_bert_with_the_head_for_the_next_sentence_gives_the_same_logits():
-    theirs, ids = bert(BertForPreTraining), draw_ids()
+    theirs, ids = bert(BertForPreTraining), draw_ids(B, T)
     ours = BERT.from_hf_state_dict(theirs.state_dict(), num_heads=H)
     assert_close(ours(ids), theirs(input_ids=ids).prediction_logits)
 
@@ -188,10 +185,10 @@ def test_bert_with_the_head_for_the_next_sentence_gives_the_same_logits():
 @pytest.mark.parametrize("padded", [True, False])
 @SEEDS
 def test_bert_with_padding_and_token_types_gives_the_same_logits(seed, padded, typed):
-    theirs, ids = bert(seed=seed), draw_ids(seed)
+    theirs, ids = bert(seed=seed), draw_ids(B, T, seed=seed)
     ours = BERT.from_hf_state_dict(theirs.state_dict(), num_heads=H)
     padding = pad("right") if padded else torch.zeros(B, T, dtype=torch.bool)
-    types = draw_ids(seed + 10, high=2) if typed else None
+    types = draw_ids(B, T, seed=seed + 10, high=2) if typed else None
     expected = theirs(input_ids=ids, attention_mask=(~padding).long(), token_type_ids=types).logits
     assert_close(ours(ids, padding=padding, token_types=types)[~padding], expected[~padding])
     plain = theirs(input_ids=ids).logits
@@ -200,7 +197,7 @@ def test_bert_with_padding_and_token_types_gives_the_same_logits(seed, padded, t
 
 
 def test_bert_keeps_the_epsilon_of_its_norms():
-    theirs, ids = bert(), draw_ids()
+    theirs, ids = bert(), draw_ids(B, T)
     embeddings = theirs.bert.embeddings
     with torch.no_grad():
         for table in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
@@ -218,7 +215,7 @@ def test_bert_keeps_the_epsilon_of_its_norms():
 
 @SEEDS
 def test_the_loss_of_bert_and_its_gradients_are_the_same(seed):
-    theirs, ids = bert(seed=seed), draw_ids(seed)
+    theirs, ids = bert(seed=seed), draw_ids(B, T, seed=seed)
     ours = BERT.from_hf_state_dict(theirs.state_dict(), num_heads=H)
     hidden = torch.zeros(B, T, dtype=torch.bool)
     hidden[0, [0, 3]] = hidden[1, 6] = True
@@ -248,7 +245,7 @@ BOTH = pytest.mark.parametrize(("model_class", "make"), [(GPT, gpt2), (BERT, ber
 
 @BOTH
 def test_the_weights_are_copies(model_class, make):
-    theirs, ids = make(), draw_ids()
+    theirs, ids = make(), draw_ids(B, T)
     state = theirs.state_dict()
     names = list(state)
     ours = model_class.from_hf_state_dict(state, num_heads=H)
@@ -275,7 +272,7 @@ def test_the_model_is_in_eval_mode_and_learns(model_class, make):
 
 @BOTH
 def test_half_precision_is_widened(model_class, make):
-    theirs, ids = make(), draw_ids()
+    theirs, ids = make(), draw_ids(B, T)
     theirs.bfloat16()
     ours = model_class.from_hf_state_dict(theirs.state_dict(), num_heads=H)
     assert_close(ours(ids), theirs.float()(input_ids=ids).logits)
@@ -298,7 +295,7 @@ def whose(name: str):
 @EACH_TIE
 def test_of_two_tied_weights_one_is_enough(copy, original):
     model_class, make = whose(copy)
-    theirs, ids = make(), draw_ids()
+    theirs, ids = make(), draw_ids(B, T)
     for name in (copy, original):
         state = theirs.state_dict()
         del state[name]
@@ -316,7 +313,7 @@ def test_a_head_that_is_not_tied_is_refused(copy, original):
 
 
 def test_the_constant_masks_of_old_checkpoints_are_left_out():
-    theirs, ids = gpt2(), draw_ids()
+    theirs, ids = gpt2(), draw_ids(B, T)
     state = theirs.state_dict()
     for layer in range(LAYERS):
         state[f"transformer.h.{layer}.attn.bias"] = torch.ones(1, 1, T, T)

@@ -14,58 +14,29 @@ from causal_lab.models.cache import KVCache
 from causal_lab.models.encoder_decoder import EncoderDecoder
 from causal_lab.models.layers import Block, MultiHeadAttention
 from causal_lab.models.transformer import BERT, GPT, POSITIONS, Transformer
+from tests.builders import (
+    MAX_LENGTH,
+    VOCABULARY,
+    D,
+    H,
+    assert_close,
+    build,
+    draw_ids,
+    randn,
+)
 from tests.models.test_layers import Concatenated, Forgets
+from tests.models.test_position import every_position, model_of, some_ids
 
-B, T, H, D = 2, 7, 3, 12  # batch, length, heads, d_model
-
-VOCABULARY, MAX_LENGTH, LAYERS = 13, 12, 2
+B, T = 2, 7  # batch, length
 
 NORMS = pytest.mark.parametrize("norm_first", [True, False], ids=["pre-norm", "post-norm"])
 
 MODELS = pytest.mark.parametrize("model_class", [GPT, BERT])
 
 
-def fill(module: nn.Module, seed: int = 9) -> nn.Module:
-    """Draw every parameter; norms around 1."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            drawn = 0.3 * torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(drawn + (1.0 if name.endswith("norm.weight") else 0.0))
-    return module
-
-
-def build(model_class=GPT, *, seed: int = 9, **options) -> Transformer:
-    options = {"d_model": D, "num_heads": H, "num_layers": LAYERS, **options}
-    return fill(model_class(VOCABULARY, MAX_LENGTH, **options), seed).eval()
-
-
-def draw_ids(*shape: int, seed: int = 0, high: int = VOCABULARY) -> torch.Tensor:
-    shape = shape or (B, T)
-    return torch.randint(high, shape, generator=torch.Generator().manual_seed(seed))
-
-
-def assert_close(actual, expected, atol=1e-5):
-    torch.testing.assert_close(actual, expected, rtol=0, atol=atol)
-
-
 NEED_WEIGHTS = pytest.mark.parametrize("need_weights", [True, False], ids=["weights", "fused"])
 
 FAR = torch.device("meta")
-
-
-every_position = pytest.mark.parametrize("position", POSITIONS)
-
-
-def model_of(position, model=GPT, **options):
-    generator = torch.Generator().manual_seed(0)
-    size = {"d_model": 24, "num_heads": 3, "num_layers": 2} | options
-    return model(30, 40, position=position, generator=generator, **size).eval()
-
-
-def some_ids(batch, length, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(1, 30, (batch, length), generator=generator)
 
 
 @pytest.mark.parametrize(("model_class", "options"), [(BERT, {}), (GPT, {"causal": False})])
@@ -75,7 +46,7 @@ def test_what_is_not_causal_has_none(model_class, options):
     with pytest.raises(ValueError, match=message):
         model.new_cache(1)
     with pytest.raises(ValueError, match=message):
-        model(draw_ids(), cache=build().new_cache(B))
+        model(draw_ids(B, T), cache=build().new_cache(B))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +83,7 @@ def test_a_new_cache_says_what_it_needs(arguments, message):
 @MODELS
 def test_a_mask_that_does_not_fit_is_told_how_to(model_class, blocked, message):
     with pytest.raises(ValueError, match=message):
-        build(model_class)(draw_ids(), blocked=blocked)
+        build(model_class)(draw_ids(B, T), blocked=blocked)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +97,7 @@ def test_a_mask_that_does_not_fit_is_told_how_to(model_class, blocked, message):
 @MODELS
 def test_so_is_one_that_cannot_be_joined_with_the_models_own(model_class, blocked, message):
     with pytest.raises(ValueError, match=message):
-        build(model_class)(draw_ids(), blocked=blocked)
+        build(model_class)(draw_ids(B, T), blocked=blocked)
 
 
 # --- what is refused
@@ -188,13 +159,16 @@ def test_a_mask_that_is_no_token_is_refused():
     ("ids", "advice"),
     [
         ([[1, 2]], "ids must be a tensor, got list; try torch.tensor(ids)"),
-        (draw_ids()[0], "one sequence becomes a batch with .unsqueeze(0)"),
-        (draw_ids().float(), "ids must be integers of shape (batch, length), got a torch.float32"),
-        (draw_ids().bool(), "ids must be integers of shape (batch, length), got a torch.bool"),
-        (draw_ids()[:, :0], "ids must be integers of shape (batch, length)"),
-        (draw_ids()[:0], "ids must be integers of shape (batch, length)"),
-        (draw_ids() - VOCABULARY, "ids must lie between 0 and 12"),
-        (draw_ids() + VOCABULARY, "ids must lie between 0 and 12"),
+        (draw_ids(B, T)[0], "one sequence becomes a batch with .unsqueeze(0)"),
+        (
+            draw_ids(B, T).float(),
+            "ids must be integers of shape (batch, length), got a torch.float32",
+        ),
+        (draw_ids(B, T).bool(), "ids must be integers of shape (batch, length), got a torch.bool"),
+        (draw_ids(B, T)[:, :0], "ids must be integers of shape (batch, length)"),
+        (draw_ids(B, T)[:0], "ids must be integers of shape (batch, length)"),
+        (draw_ids(B, T) - VOCABULARY, "ids must lie between 0 and 12"),
+        (draw_ids(B, T) + VOCABULARY, "ids must lie between 0 and 12"),
         (torch.tensor([[0, VOCABULARY]]), "ids must lie between 0 and 12"),
         (torch.tensor([[0, -1]]), "ids must lie between 0 and 12"),
         (
@@ -214,7 +188,7 @@ def test_ids_that_cannot_be_read_are_refused(model_class, ids, advice):
 
 @MODELS
 def test_padding_that_does_not_fit_is_refused(model_class):
-    model, ids = build(model_class), draw_ids()
+    model, ids = build(model_class), draw_ids(B, T)
     with pytest.raises(ValueError, match=r"padding must be a boolean tensor.*\.bool\(\)"):
         model(ids, padding=torch.zeros_like(ids))
     for shape in ((T,), (B, T - 1), (1, T)):
@@ -242,11 +216,11 @@ def test_one_token_has_no_next():
 
 def test_a_loss_with_nothing_hidden_is_refused():
     with pytest.raises(ValueError, match="nothing is hidden, so there is nothing to ask for"):
-        build(BERT).loss(draw_ids(), torch.zeros(B, T, dtype=torch.bool))
+        build(BERT).loss(draw_ids(B, T), torch.zeros(B, T, dtype=torch.bool))
 
 
 def test_hidden_places_that_do_not_fit_are_refused():
-    model, ids = build(BERT), draw_ids()
+    model, ids = build(BERT), draw_ids(B, T)
     for ask in (model.hide, model.loss):
         with pytest.raises(ValueError, match=r"hidden must be a boolean tensor.*\.bool\(\)"):
             ask(ids, torch.ones_like(ids))
@@ -471,7 +445,7 @@ def test_a_layer_that_remembers_needs_masks_for_all_that_it_remembers(need_weigh
 
 @MODELS
 def test_a_model_without_types_is_given_none(model_class):
-    model, ids = build(model_class), draw_ids()
+    model, ids = build(model_class), draw_ids(B, T)
     advice = "has no vectors for token types; build it with token_types=2, say, or leave them out"
     with pytest.raises(ValueError, match=advice):
         model(ids, token_types=torch.zeros_like(ids))
@@ -494,11 +468,11 @@ def test_a_model_without_types_is_given_none(model_class):
 )
 @MODELS
 def test_token_types_that_do_not_fit_are_told(model_class, types, message):
-    model, ids = build(model_class, token_types=3), draw_ids()
+    model, ids = build(model_class, token_types=3), draw_ids(B, T)
     for read in (model, model.hidden_states):
         with pytest.raises(ValueError, match=message):
             read(ids, token_types=types)
-    every = draw_ids(seed=1, high=3)
+    every = draw_ids(B, T, seed=1, high=3)
     assert torch.equal(model(ids, token_types=every.int()), model(ids, token_types=every))
 
 
@@ -518,7 +492,7 @@ EVERY_KIND = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
 def started(kind: dict, **options) -> tuple[Transformer, torch.Tensor, KVCache]:
     """Read three tokens."""
-    model, ids = build(**options), draw_ids()
+    model, ids = build(**options), draw_ids(B, T)
     cache = model.new_cache(B, **kind)
     with torch.no_grad():
         model(ids[:, :3], cache=cache)
@@ -539,8 +513,8 @@ def assert_as_before(model, cache, kind, **options) -> None:
 @pytest.mark.parametrize("padded", [True, False])
 @torch.no_grad()
 def test_the_keys_of_a_bias_count_the_cached_tokens(padded, chunks, position):
-    model, ids = build(position=position), draw_ids()
-    bias = torch.randn(B, H, T, T, generator=torch.Generator().manual_seed(2))
+    model, ids = build(position=position), draw_ids(B, T)
+    bias = randn(B, H, T, T, seed=2)
     padding = torch.zeros(B, T, dtype=torch.bool)
     padding[0, :2] = padded
     expected = model(ids, padding, bias=bias)
@@ -594,7 +568,7 @@ def test_a_bias_of_another_kind_leaves_the_cache_as_before(kind, bias):
 @EVERY_KIND
 def test_a_model_of_one_text_is_given_no_memory(kind):
     pair = EncoderDecoder(VOCABULARY, VOCABULARY, MAX_LENGTH, d_model=D, num_heads=H)
-    memory = pair.encode(draw_ids())
+    memory = pair.encode(draw_ids(B, T))
     model, ids, cache = started(kind)
     advice = r"no block of this model looks at another text; build it with cross=True"
     for given in ({}, {"cache": cache}):
@@ -604,7 +578,7 @@ def test_a_model_of_one_text_is_given_no_memory(kind):
 
 
 def test_a_model_of_two_texts_needs_a_memory():
-    model, ids = build(Transformer, causal=True, cross=True), draw_ids()
+    model, ids = build(Transformer, causal=True, cross=True), draw_ids(B, T)
     cache = model.new_cache(B)
     for memory, found in ((None, "NoneType"), (ids, "a torch.int64 tensor"), ([], "list")):
         for given in ({}, {"cache": cache}):

@@ -20,37 +20,14 @@ from causal_lab.models.cache import KVCache
 from causal_lab.models.encoder_decoder import Memory
 from causal_lab.models.layers import Block, ForwardContext, MultiHeadAttention
 from causal_lab.models.transformer import GPT
-from tests.attention.test_formula import SCHEDULES, dead_ends
+from tests.attention.test_formula import SCHEDULES, dead_ends, mask_of_live_rows
+from tests.builders import assert_close, fill, randn
 
 B, T, H, D = 2, 7, 3, 12  # batch, length, heads, d_model
 
 NEED_WEIGHTS = pytest.mark.parametrize("need_weights", [True, False], ids=["weights", "fused"])
 
 NORMS = pytest.mark.parametrize("norm_first", [True, False], ids=["pre-norm", "post-norm"])
-
-
-def randn(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def random_mask(*shape: int, seed: int = 0) -> torch.Tensor:
-    """Four keys in ten blocked, but never the first."""
-    blocked = torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < 0.4
-    return blocked & (torch.arange(shape[-1]) > 0)
-
-
-def fill(module: nn.Module, seed: int = 9) -> nn.Module:
-    """Draw every parameter; norms around 1."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            drawn = 0.3 * torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(drawn + (1.0 if name.endswith("norm.weight") else 0.0))
-    return module
-
-
-def assert_close(actual, expected, atol=1e-5):
-    torch.testing.assert_close(actual, expected, rtol=0, atol=atol)
 
 
 def multi_head(*, dropout: float = 0.0, training: bool = False, **options) -> MultiHeadAttention:
@@ -309,7 +286,7 @@ def test_what_is_remembered_is_every_head_of_the_new_tokens_keys_and_values(need
 def test_a_layer_looks_at_what_it_is_given_back_and_at_nothing_else(need_weights):
     layer, x = multi_head(), randn(B, 3, D)
     keys, values = randn(B, H, 5, D // H, seed=1), randn(B, H, 5, D // H, seed=2)
-    blocked, bias = random_mask(3, 5), randn(3, 5, seed=3)
+    blocked, bias = mask_of_live_rows(3, 5), randn(3, 5, seed=3)
     output, weights = layer(
         x,
         cache=GivesBack(keys, values),
@@ -478,7 +455,7 @@ def test_the_weights_shown_in_training_are_those_before_dropout_unlike_pytorchs(
 
 def test_values_are_not_turned():
     layer = MultiHeadAttention(8, 2)
-    x = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(3))
+    x = randn(1, 5, 8, seed=3)
     with torch.no_grad():
         output, weights = layer(x, rotate=rotation(torch.arange(5), 4))
         values = split_heads(layer.value_projection(x), 2)
@@ -531,7 +508,7 @@ def test_a_block_is_the_encoder_layer_of_pytorch(norm_first, activation, masked)
         norm_first=norm_first,
         layer_norm_eps=0.03,
     )
-    x = 2 * torch.randn(B, T, D, generator=torch.Generator().manual_seed(0))
+    x = 2 * randn(B, T, D, seed=0)
     blocked = generate_causal_mask(T) if masked else None
     assert_close(block(x, blocked), layer(x, src_mask=blocked))
     swapped = layer(2 * x, src_mask=blocked)
@@ -540,12 +517,12 @@ def test_a_block_is_the_encoder_layer_of_pytorch(norm_first, activation, masked)
 
 def test_the_two_activations_differ_by_more_than_the_tests_allow():
     blocks = [fill(Block(D, H, activation=a)) for a in ("tanh", "none")]
-    x = 2 * torch.randn(B, T, D, generator=torch.Generator().manual_seed(0))
+    x = 2 * randn(B, T, D, seed=0)
     assert (blocks[0](x) - blocks[1](x)).abs().max() > 1e-4
 
 
 def test_a_block_computes_gelu_as_gpt_2_does_unless_told_otherwise():
-    x = 2 * torch.randn(B, T, D, generator=torch.Generator().manual_seed(0))
+    x = 2 * randn(B, T, D, seed=0)
     assert torch.equal(fill(Block(D, H))(x), fill(Block(D, H, activation="tanh"))(x))
     model = GPT(5, 4, d_model=D, num_heads=H)
     assert model.blocks[0].mlp[1].approximate == "tanh"

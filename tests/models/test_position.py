@@ -15,19 +15,18 @@ from causal_lab.masks.rules import generate_causal_mask, generate_sliding_window
 from causal_lab.models.generation import cached_step, generate
 from causal_lab.models.layers import MultiHeadAttention
 from causal_lab.models.transformer import BERT, GPT, POSITIONS
+from tests.builders import randn, seeded
 
 every_position = pytest.mark.parametrize("position", POSITIONS)
 
 
 def model_of(position, model=GPT, **options):
-    generator = torch.Generator().manual_seed(0)
     size = {"d_model": 24, "num_heads": 3, "num_layers": 2} | options
-    return model(30, 40, position=position, generator=generator, **size).eval()
+    return model(30, 40, position=position, generator=seeded(0), **size).eval()
 
 
 def some_ids(batch, length, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(1, 30, (batch, length), generator=generator)
+    return torch.randint(1, 30, (batch, length), generator=seeded(seed))
 
 
 @every_position
@@ -205,7 +204,7 @@ def test_without_a_table_the_text_may_be_as_long_as_the_limit_says(position):
 
 def test_a_bias_is_added_to_that_of_the_distances():
     model, ids = model_of("alibi"), torch.full((1, 7), 5)
-    extra = torch.randn(3, 7, 7, generator=torch.Generator().manual_seed(2))
+    extra = randn(3, 7, 7, seed=2)
     both = weights_of(model, ids, bias=extra).log()
     plain = weights_of(model, ids).log()
     past = torch.ones(7, 7).tril().bool()
@@ -288,21 +287,17 @@ PROPERTY = settings(max_examples=20, deadline=None, derandomize=True)
 # --- what order a model without positions sees, and a length never trained (notebook 08)
 
 
-def drawn(seed):
-    return torch.Generator().manual_seed(seed)
-
-
 def model_without_positions(kind, num_layers, seed):
     size = {"d_model": 24, "num_heads": 3, "num_layers": num_layers}
-    return kind(40, 32, position="none", generator=drawn(seed), **size).eval()
+    return kind(40, 32, position="none", generator=seeded(seed), **size).eval()
 
 
 @PROPERTY
 @given(st.integers(1, 12), st.integers(0, 10**6))
 def test_without_mask_and_positions_attention_is_permutation_equivariant(T, seed):
     layer = MultiHeadAttention(12, 3)
-    x = torch.randn(2, T, 12, generator=drawn(seed))
-    order = torch.randperm(T, generator=drawn(seed + 1))
+    x = torch.randn(2, T, 12, generator=seeded(seed))
+    order = torch.randperm(T, generator=seeded(seed + 1))
     with torch.no_grad():
         torch.testing.assert_close(layer(x[:, order])[0], layer(x)[0][:, order])
 
@@ -311,8 +306,8 @@ def test_without_mask_and_positions_attention_is_permutation_equivariant(T, seed
 @given(st.integers(2, 12), st.integers(1, 3), st.integers(0, 10**6))
 def test_so_is_a_whole_bert(T, num_layers, seed):
     model = model_without_positions(BERT, num_layers, seed)
-    ids = torch.randint(40, (1, T), generator=drawn(seed))
-    order = torch.randperm(T, generator=drawn(seed + 1))
+    ids = torch.randint(40, (1, T), generator=seeded(seed))
+    order = torch.randperm(T, generator=seeded(seed + 1))
     with torch.no_grad():
         wanted = model(ids)[:, order]
         torch.testing.assert_close(model(ids[:, order]), wanted, atol=1e-4, rtol=0)
@@ -322,9 +317,9 @@ def test_so_is_a_whole_bert(T, num_layers, seed):
 @given(st.integers(2, 16), st.integers(0, 10**6))
 def test_one_causal_layer_sees_a_bag_of_the_past(T, seed):
     model = model_without_positions(GPT, 1, seed)
-    ids = torch.randint(40, (1, T), generator=drawn(seed))
+    ids = torch.randint(40, (1, T), generator=seeded(seed))
     shuffled = ids.clone()
-    shuffled[0, :-1] = ids[0, torch.randperm(T - 1, generator=drawn(seed + 1))]
+    shuffled[0, :-1] = ids[0, torch.randperm(T - 1, generator=seeded(seed + 1))]
     with torch.no_grad():
         torch.testing.assert_close(model(shuffled)[:, -1], model(ids)[:, -1], atol=1e-4, rtol=0)
 
@@ -334,7 +329,7 @@ def test_one_causal_layer_sees_a_bag_of_the_past(T, seed):
 def test_two_causal_layers_see_order(T, num_layers, seed):
     model = model_without_positions(GPT, num_layers, seed)
     ids = torch.arange(T)[None] + 1  # all different
-    i, j = torch.randperm(T - 1, generator=drawn(seed))[:2].tolist()  # neighbours, too
+    i, j = torch.randperm(T - 1, generator=seeded(seed))[:2].tolist()  # neighbours, too
     exchanged = ids.clone()
     exchanged[0, [i, j]] = ids[0, [j, i]]
     with torch.no_grad():

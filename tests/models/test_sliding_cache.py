@@ -8,22 +8,18 @@ from causal_lab.masks.rules import generate_sliding_window_mask
 from causal_lab.models.cache import KVCache, cache_nbytes
 from causal_lab.models.generation import cached_step
 from causal_lab.models.sliding_cache import SlidingKVCache
+from tests.builders import LAYERS, D, H, assert_close, draw_ids
 from tests.models.test_cache import (
     BAD,
     EVERY_SCHEDULE,
     FLOATING,
-    LAYERS,
     MAX_LENGTH,
     B,
-    D,
-    H,
     T,
     Windowed,
     assert_caught,
-    assert_close,
     build,
     cut,
-    draw_ids,
     new_tokens,
     pad_on_the_left,
     planted,
@@ -86,10 +82,10 @@ def test_the_checker_finds_no_difference_between_a_window_and_its_mask(window, s
     model = build().to(dtype)
     blocked = generate_sliding_window_mask(T, window, sinks=sinks)
     step = cached_step(model, window=window, sinks=sinks)
-    report = check_cache(step, draw_ids(), Windowed(model, blocked))
+    report = check_cache(step, draw_ids(B, T), Windowed(model, blocked))
     assert report.same is True, str(report)
     if dtype == torch.float32 and window + sinks < T:
-        assert check_cache(step, draw_ids(), model).same is False
+        assert check_cache(step, draw_ids(B, T), model).same is False
 
 
 class RingOverTheSinks(SlidingKVCache):

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from causal_lab.models.generation import generate
 from causal_lab.models.speed import speed_up
 from causal_lab.models.transformer import BERT, GPT
+from tests import builders
+from tests.builders import randn, seeded
 
 IN = 96
 LARGE = 1024  # 1024 · 96 weights are enough for the fast path
@@ -20,13 +22,9 @@ needs_mkl = pytest.mark.skipif(
 ROWS = pytest.mark.parametrize("rows", [1, 4, 20])
 
 
-def randn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
 def assert_close(actual, expected, atol=1e-4):
     assert expected.abs().max() > 1  # else anything small would do
-    torch.testing.assert_close(actual, expected, rtol=0, atol=atol)
+    builders.assert_close(actual, expected, atol)
 
 
 def fast(weight: torch.Tensor, bias: torch.Tensor | None = None, learns: bool = False) -> nn.Linear:
@@ -266,7 +264,7 @@ def test_other_models_of_the_class_and_layers_of_a_subclass_are_left_alone():
 
 
 def test_what_is_written_is_the_same():
-    model = GPT(LARGE, 32, generator=torch.Generator().manual_seed(0), **SIZES).eval()
+    model = GPT(LARGE, 32, generator=seeded(0), **SIZES).eval()
     plain = generate(model, [[1, 2, 3], [4]], 20)
     assert torch.equal(generate(speed_up(model), [[1, 2, 3], [4]], 20), plain)
 

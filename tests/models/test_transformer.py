@@ -20,42 +20,29 @@ from causal_lab.masks.rules import (
 from causal_lab.models.cache import KVCache
 from causal_lab.models.layers import Block
 from causal_lab.models.sliding_cache import SlidingKVCache
-from causal_lab.models.transformer import BERT, GPT, Transformer
+from causal_lab.models.transformer import BERT, GPT
+from tests.builders import (
+    LAYERS,
+    MAX_LENGTH,
+    VOCABULARY,
+    D,
+    H,
+    assert_close,
+    build,
+    draw_ids,
+    fill,
+    randn,
+    seeded,
+)
 from tests.models.test_layers import encoder_layer
 
-B, T, H, D = 2, 7, 3, 12  # batch, length, heads, d_model
-
-VOCABULARY, MAX_LENGTH, LAYERS = 13, 12, 2
+B, T = 2, 7  # batch, length
 
 NORMS = pytest.mark.parametrize("norm_first", [True, False], ids=["pre-norm", "post-norm"])
 
 MODELS = pytest.mark.parametrize("model_class", [GPT, BERT])
 
 TRAINING = pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-
-
-def fill(module: nn.Module, seed: int = 9) -> nn.Module:
-    """Draw every parameter; norms around 1."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            drawn = 0.3 * torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(drawn + (1.0 if name.endswith("norm.weight") else 0.0))
-    return module
-
-
-def build(model_class=GPT, *, seed: int = 9, **options) -> Transformer:
-    options = {"d_model": D, "num_heads": H, "num_layers": LAYERS, **options}
-    return fill(model_class(VOCABULARY, MAX_LENGTH, **options), seed).eval()
-
-
-def draw_ids(*shape: int, seed: int = 0, high: int = VOCABULARY) -> torch.Tensor:
-    shape = shape or (B, T)
-    return torch.randint(high, shape, generator=torch.Generator().manual_seed(seed))
-
-
-def assert_close(actual, expected, atol=1e-5):
-    torch.testing.assert_close(actual, expected, rtol=0, atol=atol)
 
 
 def other_future(ids: torch.Tensor, cut: int, seed: int = 1) -> torch.Tensor:
@@ -81,7 +68,7 @@ def run(model, ids, **options):
 @pytest.mark.parametrize("cut", range(1, T))
 def test_no_cut_of_the_future_moves_the_past_of_gpt_by_one_bit(cut, norm_first, training):
     model = build(GPT, dropout=0.2, norm_first=norm_first).train(training)
-    ids = draw_ids()
+    ids = draw_ids(B, T)
     before, after = run(model, ids), run(model, other_future(ids, cut))
     assert (after - before)[:, :cut].abs().max() == 0
     assert ((after - before)[:, cut:].abs().amax(dim=-1) > 0).all()
@@ -91,13 +78,13 @@ def test_no_cut_of_the_future_moves_the_past_of_gpt_by_one_bit(cut, norm_first, 
 @pytest.mark.parametrize("cut", range(1, T))
 def test_every_cut_of_the_future_moves_every_past_position_of_bert(cut, training):
     model = build(BERT, dropout=0.2).train(training)
-    ids = draw_ids()
+    ids = draw_ids(B, T)
     before, after = run(model, ids), run(model, other_future(ids, cut))
     assert ((after - before).abs().amax(dim=-1) > 0).all()
 
 
 def test_gpt_in_bfloat16_does_not_see_the_future_either():
-    model, ids = build(GPT).bfloat16(), draw_ids()
+    model, ids = build(GPT).bfloat16(), draw_ids(B, T)
     for cut in range(1, T):
         moved = (model(other_future(ids, cut)) - model(ids)).abs().amax(dim=(0, 2))
         assert moved[:cut].max() == 0
@@ -120,7 +107,7 @@ def test_gpt_in_bfloat16_does_not_see_the_future_either():
 )
 def test_the_checker_says_what_the_boolean_says(model_class, options, causal):
     model = build(model_class, **options)
-    assert check_causality(model, draw_ids()).causal is causal
+    assert check_causality(model, draw_ids(B, T)).causal is causal
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -129,7 +116,7 @@ def test_the_checker_finds_a_padded_gpt_causal(side):
     padding[0, :2] = side == "left"
     padding[0, -2:] = side == "right"
     options = {"padding": padding}
-    assert check_causality(build(GPT), draw_ids(), forward_kwargs=options).causal is True
+    assert check_causality(build(GPT), draw_ids(B, T), forward_kwargs=options).causal is True
 
 
 # --- one boolean
@@ -160,7 +147,7 @@ def test_the_parameters_are_those_counted_by_hand(mlp_size):
 
 @NORMS
 def test_with_the_same_weights_and_the_same_boolean_gpt_is_bert(norm_first):
-    gpt, ids = build(GPT, seed=1, norm_first=norm_first), draw_ids()
+    gpt, ids = build(GPT, seed=1, norm_first=norm_first), draw_ids(B, T)
     bert = build(BERT, seed=2, norm_first=norm_first)
     bert.load_state_dict(gpt.state_dict())
     assert not torch.equal(bert(ids), gpt(ids))
@@ -175,7 +162,7 @@ def test_with_the_same_weights_and_the_same_boolean_gpt_is_bert(norm_first):
 def test_the_last_position_of_one_block_cannot_tell_gpt_from_bert():
     gpt, bert = build(GPT, num_layers=1), build(BERT, num_layers=1)
     bert.load_state_dict(gpt.state_dict())
-    ids = draw_ids()
+    ids = draw_ids(B, T)
     difference = (gpt(ids) - bert(ids)).abs().amax(dim=(0, 2))
     assert difference[-1] < 1e-5
     assert (difference[:-1] > 1e-3).all()
@@ -216,7 +203,7 @@ def test_blocked_is_the_loop_over_queries_and_keys(model_class, causal, padded, 
 @pytest.mark.parametrize("padded", [True, False])
 @MODELS
 def test_every_block_is_given_blocked_and_its_weights_vanish_exactly_there(model_class, padded):
-    model, ids = build(model_class, num_layers=3), draw_ids()
+    model, ids = build(model_class, num_layers=3), draw_ids(B, T)
     padding = draw_ids(B, T, seed=4, high=2).bool() if padded else None
     expected = torch.tensor(blocked_by_loop(model.causal, T, padding))
     seen = []
@@ -253,7 +240,7 @@ SHAPES = pytest.mark.parametrize(
 def test_what_is_blocked_is_blocked_besides_what_the_model_blocks(norm_first, padded, shape):
     gpt, bert = (build(kind, norm_first=norm_first, seed=1) for kind in (GPT, BERT))
     bert.load_state_dict(gpt.state_dict())
-    ids, blocked = draw_ids(), random_mask(*shape)
+    ids, blocked = draw_ids(B, T), random_mask(*shape)
     padding = torch.zeros(B, T, dtype=torch.bool)
     padding[1, :2] = padded
     logits = gpt(ids, padding=padding, blocked=blocked)
@@ -266,7 +253,7 @@ def test_what_is_blocked_is_blocked_besides_what_the_model_blocks(norm_first, pa
 
 @MODELS
 def test_blocking_nothing_changes_nothing(model_class):
-    model, ids = build(model_class), draw_ids()
+    model, ids = build(model_class), draw_ids(B, T)
     assert_close(model(ids, blocked=torch.zeros(T, T, dtype=torch.bool)), model(ids))
 
 
@@ -276,7 +263,7 @@ def test_blocking_nothing_changes_nothing(model_class):
 def test_the_weights_of_every_block_are_handed_out_and_vanish_exactly_where_blocked(
     model_class, padded, shape
 ):
-    model, ids, blocked = build(model_class, num_layers=3), draw_ids(), random_mask(*shape)
+    model, ids, blocked = build(model_class, num_layers=3), draw_ids(B, T), random_mask(*shape)
     padding = draw_ids(B, T, seed=4, high=2).bool() if padded else None
     logits, weights = model(ids, padding=padding, blocked=blocked, need_weights=True)
     expected = blocked | torch.tensor(blocked_by_loop(model.causal, T, padding))[:, None]
@@ -292,7 +279,7 @@ def test_the_weights_of_every_block_are_handed_out_and_vanish_exactly_where_bloc
 @NORMS
 @MODELS
 def test_the_weights_are_those_of_each_blocks_own_attention(model_class, norm_first):
-    model, ids, inputs = build(model_class, norm_first=norm_first), draw_ids(), []
+    model, ids, inputs = build(model_class, norm_first=norm_first), draw_ids(B, T), []
     for block in model.blocks:
         block.attention.register_forward_pre_hook(lambda module, x: inputs.append(x[0]))
     _, weights = model(ids, need_weights=True)
@@ -315,7 +302,7 @@ def test_the_weights_are_those_of_each_blocks_own_attention(model_class, norm_fi
 @MODELS
 def test_padding_on_either_side_changes_no_real_position(model_class, side, amount, norm_first):
     model = build(model_class, norm_first=norm_first)
-    ids, junk = draw_ids(), draw_ids(B, amount, seed=5)
+    ids, junk = draw_ids(B, T), draw_ids(B, amount, seed=5)
     parts = [(junk, torch.ones_like(junk)), (ids, torch.zeros_like(ids))]
     parts = parts if side == "left" else parts[::-1]
     padded, padding = (torch.cat(column, dim=1) for column in zip(*parts, strict=True))
@@ -343,7 +330,7 @@ def test_padding_anywhere_is_as_if_the_token_were_not_there(model_class, options
 
 @MODELS
 def test_what_stands_in_the_padding_is_never_seen(model_class):
-    model, ids = build(model_class), draw_ids()
+    model, ids = build(model_class), draw_ids(B, T)
     padding = torch.zeros(B, T, dtype=torch.bool)
     padding[0, :3] = padding[1, -2:] = True
     other = torch.where(padding, (ids + 1) % VOCABULARY, ids)
@@ -355,7 +342,7 @@ def test_what_stands_in_the_padding_is_never_seen(model_class):
 
 @MODELS
 def test_padding_of_nothing_is_no_padding(model_class):
-    model, ids = build(model_class), draw_ids()
+    model, ids = build(model_class), draw_ids(B, T)
     assert_close(model(ids, padding=torch.zeros(B, T, dtype=torch.bool)), model(ids))
 
 
@@ -369,7 +356,7 @@ def test_rows_that_see_nothing_are_finite_and_so_are_their_gradients(
     padding = torch.zeros(B, T, dtype=torch.bool)
     padding[0, :3] = True
     padding[1] = True
-    logits = run(model, draw_ids(), padding=padding)
+    logits = run(model, draw_ids(B, T), padding=padding)
     assert logits.isfinite().all()
     logits.square().sum().backward()
     gradients = {name: p.grad for name, p in model.named_parameters()}
@@ -379,7 +366,7 @@ def test_rows_that_see_nothing_are_finite_and_so_are_their_gradients(
 
 @MODELS
 def test_padding_changes_no_gradient(model_class):
-    ids, junk = draw_ids(), draw_ids(B, 3, seed=5)
+    ids, junk = draw_ids(B, T), draw_ids(B, 3, seed=5)
     padding = torch.cat([torch.ones_like(junk), torch.zeros_like(ids)], dim=1).bool()
     plain, padded = build(model_class), build(model_class)
     plain(ids).square().mean().backward()
@@ -392,12 +379,12 @@ def test_padding_changes_no_gradient(model_class):
 
 
 def test_positions_count_from_0():
-    model, ids = build(), draw_ids()
+    model, ids = build(), draw_ids(B, T)
     assert torch.equal(model(ids), model(ids, positions=torch.arange(T).expand(B, T)))
 
 
 def test_positions_choose_the_vectors():
-    model, moved, ids = build(), build(), draw_ids()
+    model, moved, ids = build(), build(), draw_ids(B, T)
     with torch.no_grad():
         moved.position.table.weight.copy_(model.position.table.weight.roll(-3, dims=0))
     assert torch.equal(model(ids, positions=3 + torch.arange(T).expand(B, T)), moved(ids))
@@ -405,7 +392,7 @@ def test_positions_choose_the_vectors():
 
 
 def test_without_a_mask_the_order_is_in_the_positions_alone():
-    model, ids = build(BERT), draw_ids()
+    model, ids = build(BERT), draw_ids(B, T)
     order = torch.tensor([4, 2, 0, 6, 5, 1, 3])
     positions = order.expand(B, T)
     assert_close(model(ids[:, order], positions=positions), model(ids)[:, order])
@@ -413,7 +400,7 @@ def test_without_a_mask_the_order_is_in_the_positions_alone():
 
 
 def test_padding_and_positions_together_mean_the_positions_given():
-    model, ids = build(), draw_ids()
+    model, ids = build(), draw_ids(B, T)
     padding = torch.zeros(B, T, dtype=torch.bool)
     padding[:, :2] = True
     positions = torch.arange(T).expand(B, T)
@@ -425,8 +412,8 @@ def test_padding_and_positions_together_mean_the_positions_given():
 
 @MODELS
 def test_the_token_type_is_0_unless_given_and_its_vector_is_added(model_class):
-    model, ids = build(model_class, token_types=2), draw_ids()
-    zeros, types = torch.zeros_like(ids), draw_ids(seed=2, high=2)
+    model, ids = build(model_class, token_types=2), draw_ids(B, T)
+    zeros, types = torch.zeros_like(ids), draw_ids(B, T, seed=2, high=2)
     assert torch.equal(model(ids), model(ids, token_types=zeros))
     by_hand = build(model_class)
     by_hand.load_state_dict(model.state_dict(), strict=False)
@@ -444,8 +431,8 @@ def test_the_token_type_is_0_unless_given_and_its_vector_is_added(model_class):
 @pytest.mark.parametrize("chunks", [[1] * T, [4, 1, 2], [3, 3, 1], [T]], ids=str)
 @torch.no_grad()
 def test_with_a_cache_the_model_is_handed_only_what_is_new(chunks, options):
-    model, ids = build(**options), draw_ids()
-    types = draw_ids(seed=2, high=3) if "token_types" in options else None
+    model, ids = build(**options), draw_ids(B, T)
+    types = draw_ids(B, T, seed=2, high=3) if "token_types" in options else None
     cache, start = model.new_cache(B), 0
     expected, whole = model(ids, token_types=types, need_weights=True)
     for size in chunks:
@@ -461,7 +448,7 @@ def test_with_a_cache_the_model_is_handed_only_what_is_new(chunks, options):
 
 @torch.no_grad()
 def test_positions_given_beside_a_cache_are_taken():
-    model, ids, positions = build(), draw_ids(), draw_ids(seed=3, high=MAX_LENGTH)
+    model, ids, positions = build(), draw_ids(B, T), draw_ids(B, T, seed=3, high=MAX_LENGTH)
     cache, expected = model.new_cache(B), model(ids, positions=positions)
     for span in (slice(0, 3), slice(3, 4), slice(4, T)):
         logits = model(ids[:, span], cache=cache, positions=positions[:, span])
@@ -470,7 +457,7 @@ def test_positions_given_beside_a_cache_are_taken():
 
 @torch.no_grad()
 def test_hidden_states_takes_a_cache_too():
-    model, ids = build(), draw_ids()
+    model, ids = build(), draw_ids(B, T)
     cache, expected = model.new_cache(B), model.hidden_states(ids)
     for span in (slice(0, 3), slice(3, T)):
         assert_close(model.hidden_states(ids[:, span], cache=cache), expected[:, span])
@@ -500,7 +487,7 @@ def test_a_new_cache_fits_the_model(device, dtype):
 @pytest.mark.parametrize(("model_class", "options"), [(GPT, {}), (BERT, {"causal": True})])
 @torch.no_grad()
 def test_whatever_is_causal_has_a_cache(model_class, options):
-    model, ids = build(model_class, **options), draw_ids()
+    model, ids = build(model_class, **options), draw_ids(B, T)
     cache = model.new_cache(B)
     logits = [model(ids[:, span], cache=cache) for span in (slice(0, 3), slice(3, T))]
     assert_close(torch.cat(logits, dim=1), model(ids))
@@ -513,7 +500,7 @@ def test_a_model_is_embedding_layers_norm_and_table_in_this_order(
     model_class, norm_first, activation
 ):
     model = build(model_class, norm_first=norm_first, activation=activation, epsilon=0.03)
-    ids = draw_ids()
+    ids = draw_ids(B, T)
     blocked = generate_causal_mask(T) if model_class is GPT else None
     state = model.state_dict()
     table = state["token_embedding.weight"]
@@ -544,7 +531,7 @@ def test_a_model_is_embedding_layers_norm_and_table_in_this_order(
 
 
 def test_the_head_transform_is_layer_gelu_norm_table_and_bias():
-    model, ids = build(BERT, head_transform=True, epsilon=0.03), draw_ids()
+    model, ids = build(BERT, head_transform=True, epsilon=0.03), draw_ids(B, T)
     state = model.state_dict()
     x = model.hidden_states(ids)
     x = x @ state["head_transform.0.weight"].T + state["head_transform.0.bias"]
@@ -556,7 +543,7 @@ def test_the_head_transform_is_layer_gelu_norm_table_and_bias():
 
 
 def test_the_head_is_the_token_table_itself():
-    model, ids = build(), draw_ids()
+    model, ids = build(), draw_ids(B, T)
     with torch.no_grad():
         model.token_embedding.weight[VOCABULARY - 1] = 0.0
     assert (model(ids)[..., -1] == 0).all()
@@ -564,15 +551,15 @@ def test_the_head_is_the_token_table_itself():
 
 
 def test_dropout_drops_the_embedding_and_both_branches_of_every_block():
-    x = torch.randn(B, T, D, generator=torch.Generator().manual_seed(0))
+    x = randn(B, T, D, seed=0)
     block = fill(Block(D, H)).train()
     block.dropout.p = 1.0
     assert torch.equal(block(x), x)
     model = build().train()
     model.dropout.p = 1.0
-    assert torch.equal(model(draw_ids(seed=0)), model(draw_ids(seed=1)))
+    assert torch.equal(model(draw_ids(B, T, seed=0)), model(draw_ids(B, T, seed=1)))
     model.dropout.p = 0.0
-    assert not torch.equal(model(draw_ids(seed=0)), model(draw_ids(seed=1)))
+    assert not torch.equal(model(draw_ids(B, T, seed=0)), model(draw_ids(B, T, seed=1)))
 
 
 def test_dropout_reaches_every_place_that_drops():
@@ -583,7 +570,7 @@ def test_dropout_reaches_every_place_that_drops():
 
 
 def test_dropout_acts_in_training_only():
-    model, ids = build(dropout=0.2), draw_ids()
+    model, ids = build(dropout=0.2), draw_ids(B, T)
     assert torch.equal(model(ids), model(ids))
     model.train()
     assert not torch.equal(model(ids), model(ids))
@@ -592,7 +579,7 @@ def test_dropout_acts_in_training_only():
 
 @MODELS
 def test_int32_ids_give_what_int64_ids_give(model_class):
-    model, ids = build(model_class), draw_ids()
+    model, ids = build(model_class), draw_ids(B, T)
     padding = torch.zeros(B, T, dtype=torch.bool)
     padding[0, :2] = True
     assert torch.equal(model(ids.int(), padding=padding), model(ids, padding=padding))
@@ -600,7 +587,7 @@ def test_int32_ids_give_what_int64_ids_give(model_class):
 
 @MODELS
 def test_bfloat16_gives_nearly_what_float32_gives(model_class):
-    exact, rough, ids = build(model_class), build(model_class).bfloat16(), draw_ids()
+    exact, rough, ids = build(model_class), build(model_class).bfloat16(), draw_ids(B, T)
     expected, logits = exact(ids), rough(ids)
     assert logits.dtype == torch.bfloat16
     assert (logits.float() - expected).abs().max() < 0.03 * expected.abs().max()
@@ -645,7 +632,7 @@ def test_only_who_knows_the_very_next_token_has_no_loss(ahead, right):
 
 
 def test_the_last_token_is_only_a_target():
-    model, ids = build(), draw_ids()
+    model, ids = build(), draw_ids(B, T)
     seen = []
     model.register_forward_hook(lambda module, inputs, logits: seen.append(logits))
     model.loss(ids)
@@ -657,7 +644,7 @@ def test_the_last_token_is_only_a_target():
 
 
 def test_the_loss_of_gpt_asks_every_position_but_the_last():
-    model, ids = build(), draw_ids()
+    model, ids = build(), draw_ids(B, T)
     seen = []
 
     def keep(module, inputs, logits):
@@ -680,7 +667,7 @@ def hidden_places() -> torch.Tensor:
 
 
 def ids_without_mask() -> torch.Tensor:
-    return 1 + draw_ids(high=VOCABULARY - 1)  # so that 0, the mask, does not occur
+    return 1 + draw_ids(B, T, high=VOCABULARY - 1)  # so that 0, the mask, does not occur
 
 
 @pytest.mark.parametrize("head_transform", [True, False])
@@ -762,7 +749,7 @@ def build_unfilled(**options) -> GPT:
 @MODELS
 def test_the_same_seed_draws_the_same_weights(model_class, norm_first):
     def drawn(seed):
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeded(seed)
         return model_class(
             VOCABULARY,
             MAX_LENGTH,
@@ -783,7 +770,7 @@ def test_the_same_seed_draws_the_same_weights(model_class, norm_first):
 def test_the_same_seed_draws_the_same_head_transform():
     weights = []
     for _ in range(2):
-        generator = torch.Generator().manual_seed(0)
+        generator = seeded(0)
         model = BERT(5, 5, d_model=D, num_heads=H, head_transform=True, generator=generator)
         weights.append(model.head_transform[0].weight)
     assert torch.equal(*weights)
@@ -800,13 +787,13 @@ def test_without_a_generator_pytorchs_own_seed_decides():
 
 def test_a_generator_leaves_pytorchs_own_alone():
     before = torch.get_rng_state()
-    build_unfilled(generator=torch.Generator().manual_seed(0))
+    build_unfilled(generator=seeded(0))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_weights_start_small_and_smaller_where_many_are_added():
     layers, d_model = 8, 64
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded(0)
     model = GPT(100, 10, d_model=d_model, num_heads=4, num_layers=layers, generator=generator)
     for name, parameter in model.named_parameters():
         if "position" in name:
@@ -835,21 +822,21 @@ def test_the_positions_start_as_waves(d_model):
 
 
 def test_a_new_model_is_nearly_as_unsure_as_a_die():
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded(0)
     model, ids = build_unfilled(generator=generator), draw_ids(16, MAX_LENGTH)
     assert model.loss(ids).item() == pytest.approx(math.log(VOCABULARY), abs=0.3)
 
 
 def test_everything_learns():
     for model in (build(GPT), build(BERT, head_transform=True, token_types=2, norm_first=False)):
-        model(draw_ids()).square().sum().backward()
+        model(draw_ids(B, T)).square().sum().backward()
         silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
         assert [n for n in silent if "key_projection.bias" not in n] == []
 
 
 def test_a_bias_of_minus_infinity_blocks_as_a_mask_does():
-    model = GPT(20, 8, d_model=12, num_heads=3, generator=torch.Generator().manual_seed(0)).eval()
-    ids = torch.randint(20, (2, 7), generator=torch.Generator().manual_seed(1))
+    model = GPT(20, 8, d_model=12, num_heads=3, generator=seeded(0)).eval()
+    ids = torch.randint(20, (2, 7), generator=seeded(1))
     blocked = generate_sliding_window_mask(7, 3)
     with torch.no_grad():
         wanted = model(ids, blocked=blocked)
@@ -859,11 +846,11 @@ def test_a_bias_of_minus_infinity_blocks_as_a_mask_does():
 
 @pytest.mark.parametrize("norm_first", [True, False])
 def test_a_bias_reaches_every_block_and_head(norm_first):
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded(0)
     model = GPT(
         20, 8, d_model=12, num_heads=3, num_layers=2, norm_first=norm_first, generator=generator
     ).eval()
-    ids = torch.randint(20, (2, 7), generator=torch.Generator().manual_seed(1))
+    ids = torch.randint(20, (2, 7), generator=seeded(1))
     bias = torch.zeros(3, 7, 7)
     bias[1] = 50.0 * torch.eye(7)  # the second head looks at itself
     with torch.no_grad():
