@@ -36,7 +36,9 @@ def algorithm_4_causal_mask(T: int) -> Tensor:
 
 
 def block_future(past_len: int, current_len: int, *, device: Device = None) -> Tensor:
-    """Compute :func:`generate_incremental_mask`, same shape, unchecked: for models and caches.
+    """Block what comes after each of ``current_len`` queries behind ``past_len`` cached keys.
+
+    What :func:`generate_incremental_mask` checks and models and caches call: (query, key).
 
     >>> block_future(1, 2).int().tolist()
     [[0, 0, 1], [0, 0, 0]]

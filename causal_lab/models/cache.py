@@ -267,6 +267,7 @@ class KVCache:
         positions = self._positions(current_len, padding)
         blocked = None
         if current_len > 1:
+            # (query, key) = (current_len, length + current_len): the past is what the cache holds.
             blocked = block_future(self.length, current_len, device=self.device)
         if padding is not None and self._padding is None:
             shape = (self.batch, self.capacity)

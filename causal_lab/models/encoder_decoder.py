@@ -2,7 +2,8 @@
 
 The encoder is a BERT without its question, the decoder a GPT with one more look: each block also
 attends to what the encoder made of the source. That second look, cross-attention, needs no causal
-mask, since the whole source is there before the first word is written.
+mask, since the whole source is there before the first word is written. ``encode`` computes the keys
+and values of the source once per layer (``Memory.keys_values``); each block takes its layer's pair.
 """
 
 from dataclasses import dataclass, replace

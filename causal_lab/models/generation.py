@@ -100,7 +100,7 @@ def sample(
         top_k: choose among the k likeliest only.
         top_p: choose among the likeliest that together have this probability; at least one.
             Counted after ``top_k``.
-        generator: on the CPU, where the numbers are drawn whatever the device of the logits.
+        generator: on the CPU: there the numbers are drawn, so that every device draws the same.
 
     Returns:
         int64, (batch,), on the device of the logits.

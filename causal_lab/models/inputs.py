@@ -1,7 +1,8 @@
-"""The door: what a caller hands to a model or a layer is checked here, once; behind it nothing is.
+"""The door: what a caller hands to a model or a layer is checked here, once.
 
-A layer's forward comes here only when a person calls it; a model hands its layers a context that
-has passed already.
+Behind it, layers and formulas check nothing: a model hands its layers a context that has passed
+already, and a layer's forward comes here only when a person calls it. Two have doors of their own:
+generation, for how to choose, and a cache, which keeps what is stored in it.
 """
 
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.compiler import is_compiling
 
 from causal_lab.models.cache import KVCache
-from causal_lab.models.position import POSITIONS, ALiBi, LearnedPosition
+from causal_lab.models.position import POSITIONS, LearnedPosition
 from causal_lab.validation import (
     check_blocked,
     check_boolean,
@@ -79,10 +80,10 @@ def _check_positions(model: nn.Module, ids: Tensor, positions: Tensor, given) ->
             f"positions must have shape (1, {length}), shared by all texts, or ({batch}, "
             f"{length}), got {tuple(positions.shape)}"
         )
-    if isinstance(model.position, ALiBi) and Given(*given).cache is not None:
+    if model.position.on_scores and Given(*given).cache is not None:
         raise ValueError(
-            "with a cache ALiBi measures distances between the positions that the cache "
-            "counts, since it does not keep others; leave positions out"
+            f"with a cache {type(model.position).__name__} measures distances between the "
+            "positions that the cache counts, since it does not keep others; leave positions out"
         )
     if isinstance(model.position, LearnedPosition):
         _check_rows(positions, model.max_length)

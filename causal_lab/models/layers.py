@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch  # noqa: F401 (the examples use it)
@@ -85,7 +84,7 @@ class MultiHeadAttention(nn.Module):
             rotate: turns queries and keys by their positions, as
                 :func:`causal_lab.attention.positions.rotation` does.
             cache: stores the new keys and values, and gives back all that may be looked at.
-            need_weights: False takes the fused path, which shows no weights.
+            need_weights: False, as in a model unless asked, takes the fused path, which shows none.
             ctx: all of these, checked before, as a model hands them on.
 
         Returns:
@@ -225,9 +224,11 @@ class Block(nn.Module):
             check_attention(self.attention, x, None, ctx)
         x = self._add(x, self.attention_norm, lambda y: self.attention(y, ctx=ctx)[0])
         if ctx.memory is not None:
-            context = ctx.memory.keys_values[self.cross_attention.layer]
-            cross = partial(self.cross_attention, context=context, ctx=ctx.memory)
-            x = self._add(x, self.cross_norm, lambda y: cross(y)[0])
+            # Computed once per text, in EncoderDecoder.encode.
+            read = ctx.memory.keys_values[self.cross_attention.layer]
+            x = self._add(
+                x, self.cross_norm, lambda y: self.cross_attention(y, read, ctx=ctx.memory)[0]
+            )
         return self._add(x, self.mlp_norm, self.mlp)
 
     def _add(self, x: Tensor, norm: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:

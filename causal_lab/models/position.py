@@ -11,7 +11,9 @@ from causal_lab.models.cache import KVCache
 
 
 class NoPosition(nn.Module):
-    """Tell nothing; each of the other ways overrides the hook where it acts."""
+    """Tell nothing; each of the other ways overrides the one hook where it acts."""
+
+    on_scores = False  # True for a bias: behind a cache it needs positions that the cache counted
 
     def __init__(self, max_length: int, d_model: int, num_heads: int, causal: bool):
         super().__init__()
@@ -22,7 +24,10 @@ class NoPosition(nn.Module):
         return x
 
     def bias(self, positions: Tensor, cache: KVCache | None = None) -> Tensor | None:
-        """Act on the scores, broadcastable to (batch, head, query, key)."""
+        """Act on the scores, broadcastable to (batch, head, query, key).
+
+        With a cache, the keys stand at ``cache.key_positions``; ``on_scores`` must say True.
+        """
         return None
 
     def rotation(self, positions: Tensor) -> Callable[[Tensor], Tensor] | None:
@@ -59,6 +64,8 @@ class SinusoidalPosition(NoPosition):
 
 class ALiBi(NoPosition):
     """Take from a score in proportion to the distance."""
+
+    on_scores = True
 
     def bias(self, positions: Tensor, cache: KVCache | None = None) -> Tensor | None:
         """Measure the distances, those to cached keys included."""

@@ -21,8 +21,8 @@ _NEAR = 16  # parts for one row, and rows of a part for several: what measured b
 def speed_up(model: nn.Module, *, on: bool = True) -> nn.Module:
     """Let a model multiply a few rows faster, in its linear layers and in a tied head.
 
-    Only for inference in 32 bits on a CPU, up to 8 rows and from 65,536 weights on; everything else
-    is multiplied as before. The results are the same up to rounding.
+    Off unless called. Only for inference in 32 bits on a CPU, up to 8 rows and from 65,536 weights
+    on; everything else is multiplied as before. The results are the same up to rounding.
 
     Args:
         model: changed in place: the layers that are an ``nn.Linear``, not those of a subclass.

@@ -1,8 +1,15 @@
 """GPT and BERT: one block, one boolean apart.
 
-Both look tokens up, add their positions, pass them through the same blocks and ask the token
-table which token fits. Only two things differ: ``causal``, which says whether a position may
-see later ones, and the question that the loss asks of the output.
+Only two things differ: ``causal``, which says whether a position may see later ones, and the
+question that the loss asks of the output. Without padding, cache and the rest, a pass is
+
+    x = token_embedding(ids) + position.table(positions)        # (batch, length, d_model)
+    for block in blocks:
+        x = x + block.attention(block.attention_norm(x), blocked=future)[0]
+        x = x + block.mlp(block.mlp_norm(x))
+    logits = final_norm(x) @ token_embedding.weight.T           # (batch, length, vocabulary)
+
+and :meth:`Transformer.forward` is these lines with all that a real model is asked for besides.
 """
 
 import math
@@ -26,7 +33,7 @@ from causal_lab.models.inputs import (
     check_window,
 )
 from causal_lab.models.layers import Block, ForwardContext
-from causal_lab.models.position import POSITIONS
+from causal_lab.models.position import POSITIONS, LearnedPosition
 from causal_lab.models.sliding_cache import SlidingKVCache
 from causal_lab.validation import check_size
 
@@ -132,7 +139,10 @@ class Transformer(nn.Module):
         check_inputs(self, ids, padding, positions, token_types, cache, blocked, bias)
         if self.cross or memory is not None:
             check_memory(self, ids, memory)
-        counted, mask = (self if cache is None else cache).plan(ids.shape[1], padding)
+        if cache is None:
+            counted, mask = self.plan(ids.shape[1], padding)
+        else:
+            counted, mask = cache.plan(ids.shape[1], padding)
         if blocked is not None:
             mask = blocked if mask is None else mask | blocked
         positions = counted if positions is None else positions
@@ -149,10 +159,10 @@ class Transformer(nn.Module):
         for block in self.blocks:
             x = block(x, ctx=ctx)  # (batch, length, d_model)
         x = self.final_norm(x)
-        if cache is not None:
-            cache.commit()  # not before: what is interrupted must not count
         if logits:
             x = self.head(x)  # (batch, length, vocabulary)
+        if cache is not None:
+            cache.commit()  # not before: what is interrupted must not count
         return (x, weights) if need_weights else x
 
     def hidden_states(
@@ -176,7 +186,8 @@ class Transformer(nn.Module):
         (tensor([[0, 1]]), tensor([[False,  True], [False, False]]))
         """
         device = self.token_embedding.weight.device
-        blocked = block_future(0, length, device=device) if self.causal else None  # here BERT parts
+        # The one line where GPT and BERT part.
+        blocked = block_future(0, length, device=device) if self.causal else None
         if padding is None:
             return torch.arange(length, device=device)[None], blocked
         hidden = padding[:, None, None, :]  # (batch, head, query, key)
@@ -184,7 +195,7 @@ class Transformer(nn.Module):
         return positions, hidden if blocked is None else blocked | hidden
 
     def blocked(self, length: int, padding: Tensor | None = None) -> Tensor | None:
-        """Give the mask that every block uses: here GPT and BERT part.
+        """Give the mask of :meth:`plan`, to look at: here GPT and BERT part.
 
         Returns:
             bool, broadcastable to (batch, head, query, key), True where the query may not look; or
@@ -355,9 +366,14 @@ class BERT(Transformer):
 
 @torch.no_grad()
 def draw_weights(module: nn.Module, num_layers: int, generator: torch.Generator | None) -> None:
-    """Draw the first weights so that small models learn in seconds."""
+    """Draw the first weights so that small models learn in seconds.
+
+    Matrices are normal with a spread of 1 / √(numbers in), tables of 0.1, biases 0; the table of
+    learned positions keeps the waves that it was made with.
+    """
+    keeps_waves = isinstance(getattr(module, "position", None), LearnedPosition)
     for name, parameter in module.named_parameters():
-        if name.startswith("position."):  # waves already
+        if keeps_waves and name.startswith("position."):
             continue
         if parameter.ndim == 2:
             # What is added to the residual sum is smaller, the more blocks add to it.

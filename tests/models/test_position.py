@@ -8,13 +8,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from causal_lab.attention.formula import attention
 from causal_lab.causality import check_cache, check_causality, check_padding
 from causal_lab.masks.rules import generate_causal_mask, generate_sliding_window_mask
 from causal_lab.models.generation import cached_step, generate
 from causal_lab.models.layers import MultiHeadAttention
-from causal_lab.models.transformer import BERT, GPT, POSITIONS
+from causal_lab.models.position import POSITIONS, NoPosition
+from causal_lab.models.transformer import BERT, GPT
 from tests.builders import randn, seeded
 
 every_position = pytest.mark.parametrize("position", POSITIONS)
@@ -226,7 +228,7 @@ def test_positions_of_ones_own_are_used(position):
     assert torch.allclose(wide, plain, atol=1e-4) == (position == "none")
 
 
-@pytest.mark.parametrize("position", ["learned", "none", "sinusoidal", "rotary"])
+@pytest.mark.parametrize("position", [p for p in POSITIONS if not POSITIONS[p].on_scores])
 @pytest.mark.parametrize("chunks", [(2, 2, 2), (1, 5), (3, 1, 1, 1)], ids=str)
 def test_positions_of_ones_own_are_used_behind_a_cache_too(position, chunks):
     model, ids = model_of(position), some_ids(2, 6)
@@ -377,3 +379,32 @@ def test_what_the_page_and_the_notebook_say_holds_for_every_seed(steps):
         assert window["rotary"] < four["alibi"]
         for name in ("learned", "sinusoidal"):
             assert window[name] > inside[name] + 0.2
+
+
+class Buckets(NoPosition):
+    """A way that somebody adds: a learned number per head and distance."""
+
+    on_scores = True
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.buckets = nn.Embedding(4, self.num_heads)
+
+    def bias(self, positions, cache=None):
+        keys = positions if cache is None else cache.key_positions
+        distance = (positions[..., :, None] - keys[..., None, :]).clamp(0, 3)
+        return self.buckets(distance).movedim(-1, 1)
+
+
+@torch.no_grad()
+def test_a_new_way_is_a_class_with_one_hook_and_a_row(monkeypatch):
+    monkeypatch.setitem(POSITIONS, "buckets", Buckets)
+    first, again = model_of("buckets"), model_of("buckets")
+    assert torch.equal(first.position.buckets.weight, again.position.buckets.weight)
+    assert first.position.buckets.weight.abs().max() > 0.1
+    ids, cache = some_ids(2, 6), first.new_cache(2)
+    whole = first(ids)
+    chunks = [first(ids[:, :4], cache=cache), first(ids[:, 4:], cache=cache)]
+    torch.testing.assert_close(torch.cat(chunks, dim=1), whole, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="with a cache Buckets measures distances"):
+        first(ids[:, :1], positions=torch.tensor([[6]]), cache=cache)
