@@ -5,6 +5,7 @@ norms too): a mistake has nowhere to hide.
 """
 
 import math
+import re
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from causal_lab.masks.rules import (
     generate_sliding_window_mask,
     to_additive,
 )
+from causal_lab.models import transformer
 from causal_lab.models.cache import KVCache
 from causal_lab.models.layers import Block
 from causal_lab.models.sliding_cache import SlidingKVCache
@@ -859,3 +861,13 @@ def test_a_bias_reaches_every_block_and_head(norm_first):
         torch.testing.assert_close(seen[:, 1], torch.eye(7).expand(2, 7, 7))
         assert not torch.allclose(seen[:, 0], torch.eye(7), atol=0.1)
         assert not torch.allclose(seen[:, 2], torch.eye(7), atol=0.1)
+
+
+@torch.no_grad()
+def test_the_plain_pass_at_the_top_of_the_file_is_the_one_that_the_model_computes():
+    model, ids = build(), draw_ids(B, T)
+    plain = "\n".join(re.findall(r"^    (.+)$", transformer.__doc__, re.MULTILINE))
+    names = dict(model.named_children())
+    names |= {"ids": ids, "positions": torch.arange(T), "future": generate_causal_mask(T)}
+    exec(plain, names)
+    assert_close(names["logits"], model(ids))
