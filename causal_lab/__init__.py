@@ -1,7 +1,8 @@
 """Causal Lab: see why a language model cannot look ahead.
 
 The map, from the roof down: a folder is a floor, and a module imports only from floors below its
-own, or from its own folder; ``tests/test_house.py`` reads these rows and holds that.
+own, or from its own folder; ``tests/test_house.py`` reads these rows and holds that. (A report of
+``causality`` draws itself, and imports ``plots`` only then.)
 
 =====  ==============  ======================================================
 floor  folder          what it answers

@@ -45,11 +45,8 @@ def prefill(
     (torch.Size([1, 10]), 3)
     """
     _check_prompt(ids, padding)
-    hidden = model.hidden_states(ids, padding, cache=cache, **options)
-    if isinstance(hidden, Tensor):
-        return model.head(hidden[:, -1:])[:, 0]
-    hidden, weights = hidden
-    return model.head(hidden[:, -1:])[:, 0], weights
+    scored = model(ids, padding, cache=cache, logits="last", **options)
+    return (scored[0][:, 0], scored[1]) if isinstance(scored, tuple) else scored[:, 0]
 
 
 def decode_one_token(

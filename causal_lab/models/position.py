@@ -11,7 +11,10 @@ from causal_lab.models.cache import KVCache
 
 
 class NoPosition(nn.Module):
-    """Tell nothing; each of the other ways overrides the one hook where it acts."""
+    """Tell nothing; each of the other ways overrides the one hook where it acts.
+
+    A table of its own is drawn with the model's other weights, from the model's generator.
+    """
 
     on_scores = False  # True for a bias: behind a cache it needs positions that the cache counted
 

@@ -1,15 +1,18 @@
 """GPT and BERT: one block, one boolean apart.
 
 Only two things differ: ``causal``, which says whether a position may see later ones, and the
-question that the loss asks of the output. Without padding, cache and the rest, a pass is
+question that the loss asks of the output. With learned positions and a norm before each branch, and
+without padding, cache and the rest, a pass is
 
+    blocked = block_future(0, length) if causal else None       # the one boolean
     x = token_embedding(ids) + position.table(positions)        # (batch, length, d_model)
     for block in blocks:
-        x = x + block.attention(block.attention_norm(x), blocked=future)[0]
+        x = x + block.attention(block.attention_norm(x), blocked=blocked)[0]
         x = x + block.mlp(block.mlp_norm(x))
     logits = final_norm(x) @ token_embedding.weight.T           # (batch, length, vocabulary)
 
-and :meth:`Transformer.forward` is these lines with all that a real model is asked for besides.
+:meth:`Transformer.forward` makes the first two lines and the last,
+:class:`causal_lab.models.layers.Block` the two in the loop, with all that is asked for besides.
 """
 
 import math
@@ -110,7 +113,7 @@ class Transformer(nn.Module):
         cache: KVCache | None = None,
         memory: ForwardContext | None = None,
         need_weights: bool = False,
-        logits: bool = True,
+        logits: bool | str = True,
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
         """Score every token of the vocabulary at every position.
 
@@ -119,16 +122,16 @@ class Transformer(nn.Module):
             padding: bool, (batch, length), True on padding, which nobody sees.
             positions: (1 or batch, length); counted over the real tokens if not given, so that
                 padding on the left moves nothing; with a cache, on from those that it holds. Not
-                for ALiBi beside a cache.
+                for a bias such as ALiBi's beside a cache.
             token_types: (batch, length), the segment of each token; 0 if not given.
             blocked: bool, broadcastable to (batch, head, query, key): blocks more than the model's
-                own mask does, a sliding window for example.
+                own mask does, a sliding window for example. Not beside a cache, which has its own.
             bias: added to the scores of every block, broadcastable alike; with a cache, its key
                 axis counts the cached tokens too.
             cache: from :meth:`new_cache`; takes the new tokens. Call inside ``torch.no_grad()``.
             memory: another text that was read, for a model with ``cross=True``.
             need_weights: also give the attention weights, one (batch, head, query, key) per block.
-            logits: False stops before the head.
+            logits: "last" asks the head at the last position only; False stops before it.
 
         Returns:
             Logits, (batch, length, vocabulary); and the weights, if they are asked for.
@@ -160,7 +163,7 @@ class Transformer(nn.Module):
             x = block(x, ctx=ctx)  # (batch, length, d_model)
         x = self.final_norm(x)
         if logits:
-            x = self.head(x)  # (batch, length, vocabulary)
+            x = self.head(x[:, -1:] if logits == "last" else x)  # (batch, length, vocabulary)
         if cache is not None:
             cache.commit()  # not before: what is interrupted must not count
         return (x, weights) if need_weights else x
@@ -368,8 +371,8 @@ class BERT(Transformer):
 def draw_weights(module: nn.Module, num_layers: int, generator: torch.Generator | None) -> None:
     """Draw the first weights so that small models learn in seconds.
 
-    Matrices are normal with a spread of 1 / √(numbers in), tables of 0.1, biases 0; the table of
-    learned positions keeps the waves that it was made with.
+    Matrices are normal with a spread of 1 / √(numbers in), less where they add to the residual sum,
+    tables of 0.1, biases 0; the table of learned positions keeps the waves that it was made with.
     """
     keeps_waves = isinstance(getattr(module, "position", None), LearnedPosition)
     for name, parameter in module.named_parameters():

@@ -478,7 +478,7 @@ def test_the_source_is_read_once_and_every_step_reads_one_token(monkeypatch):
     for number, block in enumerate(model.decoder.blocks):
         count(block.cross_attention, "read", "read", lambda _, number=number: number)
     count(model.encoder, "hidden_states", "encoder", len)
-    count(model.decoder, "hidden_states", "widths", lambda ids: ids.shape[1])
+    count(model.decoder, "forward", "widths", lambda ids: ids.shape[1])
     written = model.translate(SOURCES)
     assert (calls["read"], calls["encoder"]) == (list(range(LAYERS)), [len(SOURCES)])
     assert calls["widths"] == [1] * written.shape[1]

@@ -103,20 +103,20 @@ def test_a_stream_decodes_one_token_at_a_time_after_the_prompt(monkeypatch):
         "decode_one_token",
         lambda model, token, cache: read.append(token) or original(model, token, cache),
     )
-    written = list(stream(build(), draw_ids(), N))
+    written = list(stream(build(), draw_ids(B, T), N))
     # The last token is written and never read.
     assert torch.equal(torch.stack(read), torch.stack(written[:-1]))
 
 
 def test_the_prompt_is_read_once_and_only_its_end_asks_the_head(monkeypatch):
     model, read, asked = build(), [], []
-    original, head = model.hidden_states, model.head
+    original, head = model.forward, model.head
 
-    def hidden_states(ids, *arguments, **options):
+    def forward(ids, *arguments, **options):
         read.append(tuple(ids.shape))
         return original(ids, *arguments, **options)
 
-    monkeypatch.setattr(model, "hidden_states", hidden_states)
+    monkeypatch.setattr(model, "forward", forward)
     monkeypatch.setattr(
         model, "head", lambda hidden: (asked.append(hidden.shape[1]), head(hidden))[1]
     )
@@ -127,6 +127,20 @@ def test_the_prompt_is_read_once_and_only_its_end_asks_the_head(monkeypatch):
         assert read == [(B, T), (B, 1), (B, 1), (B, 1)][: step + 1]  # nothing ahead of time
     assert list(tokens) == []
     assert asked == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("length", [1, T])
+def test_a_step_that_is_interrupted_in_the_head_does_not_count(length):
+    model, ids = build(), draw_ids(B, T)
+    cache = model.new_cache(B)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    model.product = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        prefill(model, ids[:, :length], cache)
+    assert cache.length == 0
 
 
 def test_a_step_makes_its_cache_and_hands_it_on():

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from causal_lab.causality import check_causality
 from causal_lab.masks.rules import (
+    block_future,
     generate_causal_mask,
     generate_sliding_window_mask,
     to_additive,
@@ -868,6 +869,8 @@ def test_the_plain_pass_at_the_top_of_the_file_is_the_one_that_the_model_compute
     model, ids = build(), draw_ids(B, T)
     plain = "\n".join(re.findall(r"^    (.+)$", transformer.__doc__, re.MULTILINE))
     names = dict(model.named_children())
-    names |= {"ids": ids, "positions": torch.arange(T), "future": generate_causal_mask(T)}
-    exec(plain, names)
-    assert_close(names["logits"], model(ids))
+    names |= {"ids": ids, "positions": torch.arange(T), "length": T, "block_future": block_future}
+    for causal in (True, False):
+        model.causal = names["causal"] = causal
+        exec(plain, names)
+        assert_close(names["logits"], model(ids))
