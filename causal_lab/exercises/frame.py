@@ -212,8 +212,6 @@ def _equal(a: Any, b: Any) -> bool:
         )
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return False
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
     if _is_number(a) and _is_number(b):
         return (a != a and b != b) or cmath.isclose(a, b, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):

@@ -11,6 +11,7 @@ from torch import nn
 from torch.autograd.functional import jacobian
 
 from causal_lab.causality import CausalityReport, Evidence, Leak, check_causality
+from causal_lab.causality.futures import changed_values
 from causal_lab.masks.rules import generate_causal_mask
 from causal_lab.models.transformer import BERT, GPT
 from causal_lab.plots.style import FUTURE_COLOUR, PAST_COLOUR
@@ -880,3 +881,22 @@ def test_fewer_cuts_are_less_work():
     few = check_causality(model, tokens(length=32), cuts=[16])
     assert few.forward_equivalents < 16
     assert few.backwards <= 1
+
+
+@pytest.mark.parametrize("special", [(), (0, 3)])
+def test_every_id_of_another_future_is_another(special):
+    ids = tokens(batch=4, vocabulary=5)
+    futures = changed_values(ids, 5, special)
+    for cut in range(7):
+        for offset in range(4):
+            generator = torch.Generator().manual_seed(cut)
+            new = futures.other_values(cut, generator, offset=offset)
+            assert torch.equal(new[:, :cut], ids[:, :cut])
+            assert bool((new[:, cut:] != ids[:, cut:]).all())
+
+
+@pytest.mark.parametrize("lookahead", [-1, 0, 1])
+def test_a_cut_measures_the_last_output_that_must_not_see_it(lookahead):
+    report = check_causality(nn.Identity(), floats(), lookahead=lookahead, cuts=[3])
+    measured = ~report.dependencies.isnan().all(dim=1)
+    assert measured.nonzero().flatten().tolist() == [2 - lookahead]

@@ -649,3 +649,8 @@ def test_a_figure_has_a_positive_size(size):
 def test_the_module_offers_no_picture_that_these_tests_do_not_know():
     offered = {name for name in vars(plots) if name.startswith("plot_")}
     assert offered == {f"plot_{name}" for name in (*EVERYTHING, "pair")}
+
+
+def test_a_dollar_sign_in_a_token_is_no_formula():
+    figure = plot_mask(generate_causal_mask(2), tokens=["$\\x$", "$a$"])
+    assert figure._repr_png_()[1:4] == b"PNG"  # a formula of an unknown sign cannot be drawn
