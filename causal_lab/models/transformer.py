@@ -2,7 +2,7 @@
 
 Only two things differ: ``causal``, which says whether a position may see later ones, and the
 question that the loss asks of the output. With learned positions and a norm before each branch, and
-without padding, cache and the rest, a pass is
+without padding, cache and the rest, a pass is::
 
     blocked = block_future(0, length) if causal else None       # the one boolean
     x = token_embedding(ids) + position.table(positions)        # (batch, length, d_model)
