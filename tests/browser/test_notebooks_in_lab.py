@@ -7,30 +7,17 @@ import nbformat
 import pytest
 from PIL import Image
 
+from tests.builders import train_briefly
 from tools.browser.examine import examine
 
 # The long ones first, so that no worker is left with one at the end.
 PATHS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"), reverse=True)
-# What the numbers are, nbval compares; how a page behaves does not hang on how long was learned.
-FEW_STEPS = """
-from functools import wraps
-_whole = train
-@wraps(_whole)  # a cell shows its source
-def train(model, batches, *arguments, **options):
-    return _whole(model, list(batches)[:20], *arguments, **options)
-"""
 
 
 def with_few_steps(path, folder):
-    """Copy a notebook that trains; in the cell that imports it, training becomes short."""
-    notebook = nbformat.read(path, as_version=4)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    if any(" train(" in cell.source for cell in code[2:]):
-        (imports,) = [cell for cell in code if "from causal_lab.course" in cell.source]
-        assert "train" in imports.source
-        imports.source += FEW_STEPS
+    """Copy a notebook; if it trains, it trains briefly."""
     copy = folder / path.name
-    nbformat.write(notebook, copy)
+    nbformat.write(train_briefly(nbformat.read(path, as_version=4)), copy)
     return copy
 
 

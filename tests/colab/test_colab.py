@@ -13,6 +13,8 @@ import pytest
 import simulator
 from nbclient.exceptions import CellExecutionError
 
+from tests.builders import train_briefly
+
 # The long ones first, so that no worker is left with one at the end.
 NOTEBOOKS = sorted((simulator.ROOT / "notebooks").glob("*.ipynb"), reverse=True)
 FIRST = NOTEBOOKS[-1]
@@ -42,7 +44,7 @@ def machine(address, tmp_path):
 
 def notebook_of(path, address):
     text = publish.stamp_notebook(path.read_text(encoding="utf-8"), path.name, address)
-    return nbformat.reads(text, as_version=4)
+    return train_briefly(nbformat.reads(text, as_version=4))
 
 
 def install_cell_alone(address):
