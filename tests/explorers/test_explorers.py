@@ -40,11 +40,11 @@ from causal_lab.explorers import (
     SoftmaxExplorer,
     SpanExplorer,
 )
-from causal_lab.explorers import cache as cache_module
 from causal_lab.explorers import collapse as collapse_module
 from causal_lab.explorers import dependency as dependency_module
 from causal_lab.explorers import explorer as explorer_module
-from causal_lab.explorers import generation as generation_module
+from causal_lab.explorers import memory_size as cache_module
+from causal_lab.explorers import writing as generation_module
 from causal_lab.explorers.canvas import (
     _CAPTION,
     _GRID_UNTIL,
