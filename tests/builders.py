@@ -58,7 +58,7 @@ def assert_close(actual: Tensor, expected: Tensor, atol: float = 1e-5) -> None:
 def move(explorer, **values):
     """Put controls of an explorer where they should be."""
     for name, value in values.items():
-        explorer.controls[name].value = value
+        setattr(explorer, name, value)
     return explorer
 
 

@@ -1,8 +1,7 @@
-"""What happens when I move this slider? One explorer per idea.
+"""What happens when I move this slider? One explorer per idea, one line each.
 
-An explorer has three layers: a pure function from the controls' values to arrays, a picture
-of these arrays, and the widget that joins them. ``explorer.state`` holds the arrays of the
-present picture, ``explorer.controls`` the controls by name.
+An explorer's controls are traits, and a pure function makes a picture of their values:
+``explorer.T = 12``, then ``explorer.picture``.
 """
 
 from causal_lab.explorers.chunk import ChunkExplorer
@@ -21,22 +20,3 @@ from causal_lab.explorers.soft_mask import SoftMaskExplorer
 from causal_lab.explorers.span import SpanExplorer
 from causal_lab.explorers.temperature import SoftmaxExplorer
 from causal_lab.explorers.writing import GenerationExplorer
-
-__all__ = [
-    "AttentionExplorer",
-    "CacheExplorer",
-    "ChunkExplorer",
-    "CollapseExplorer",
-    "ComposerExplorer",
-    "DependencyExplorer",
-    "Explorer",
-    "FillExplorer",
-    "GenerationExplorer",
-    "LeakExplorer",
-    "MaskExplorer",
-    "PositionExplorer",
-    "ReceptiveExplorer",
-    "SoftMaskExplorer",
-    "SoftmaxExplorer",
-    "SpanExplorer",
-]

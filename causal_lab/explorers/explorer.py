@@ -1,122 +1,97 @@
-"""The frame of every explorer: controls beside one picture."""
+"""The frame of every explorer: controls are traits, a pure function makes their picture."""
 
 import base64
-import html
-import operator
 import threading
-from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
-import ipywidgets as widgets
-import numpy as np
+import anywidget
 import torch
 from torch import Tensor
-from traitlets import Unicode
+from traitlets import Dict, List, Unicode
 
-from causal_lab.explorers.canvas import Canvas, encode_png
+from causal_lab.explorers import record
+from causal_lab.explorers.controls import Control
+from causal_lab.plots.picture import Picture
+from causal_lab.plots.still import draw_still
 
-_WIDE = {"description_width": "initial"}
 
+class Explorer(anywidget.AnyWidget):
+    """Join controls to a picture; a subclass says what is computed.
 
-class Explorer:
-    """Join controls to a picture; a subclass says what is computed and what is painted.
+    It shows itself where a cell ends with it: live where there is a kernel or a record of it, as a
+    still picture elsewhere. The controls are traits: set them, observe them, link them.
 
-    It shows itself where a cell ends with it: live in a notebook, as a still picture of the present
-    state on a page that cannot move.
-
-    A callback may run on another thread while a cell, or another callback, is at work. Each one
-    takes the lock, reads the controls *then*, and does nothing if their picture is already shown:
-    of many moves that wait, the first draws the last position and the others draw nothing.
+    What a hand or a program asked of a control is kept as its *wish*. Where another control leaves
+    no room for it, the control stands at the nearest end, and returns when there is room again.
 
     Args:
-        controls: by the name under which :meth:`compute` gets the control's value.
-        canvas: what :meth:`paint` paints on.
+        **values: the controls' first values, by name; their defaults if not given.
 
     Attributes:
-        state: object, what :meth:`compute` made of the controls' values in the present picture.
-        picture: ndarray, uint8, shape (height, width), the present picture as palette numbers.
+        picture: Picture, what is shown for the present values.
 
     >>> from causal_lab.explorers import MaskExplorer
     >>> explorer = MaskExplorer(T=4)
-    >>> explorer.controls["T"].value = 5
+    >>> explorer.T = 5
     >>> explorer
     <MaskExplorer T=5>
     """
 
-    def __init__(self, controls: Mapping[str, widgets.Widget], canvas: Canvas):
-        self.controls = dict(controls)
-        self.canvas = canvas
-        self.state: Any = None
-        self.picture = canvas.background
-        self.image = _Picture(
-            format="png",
-            tooltip=(type(self).__doc__ or "").strip().split("\n")[0],
-            layout=widgets.Layout(width=f"{canvas.width}px", height=f"{canvas.height}px"),
-        )
-        self.error = widgets.HTML()
-        self.view = widgets.VBox(
-            [
-                widgets.Box(
-                    list(self.controls.values()),
-                    # Two beside each other at most, so that pairs stay pairs on a wide screen.
-                    layout=widgets.Layout(flex_flow="row wrap", max_width="820px"),
-                ),
-                self.image,
-                self.error,
-            ]
-        )
+    _esm = (Path(__file__).parent / "explorer.js").read_text(encoding="utf-8")
+    _name = Unicode().tag(sync=True)
+    _controls = List().tag(sync=True)
+    _picture = Dict().tag(sync=True)
+
+    # What a record of it holds: values by control. A control that is not named stands still there.
+    GRID: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, **values):
         self._lock = threading.RLock()
-        self._shown: dict[str, Any] | None = None
-        self._wishes, self._placed = self.values(), self.values()
-        self._adjusting = False
-        for control in self.controls.values():
-            control.observe(self._refresh, names="value")
-        self._refresh()
+        self._placing = False
+        self._edition = 0
+        super().__init__(_name=type(self).__name__, **values)
+        self._wishes = self.values()
+        self._placed = self.settled(**self._wishes)
+        for name, value in self._placed.items():
+            if name in values and value != values[name]:
+                low, high = self.limits(**self._wishes)[name]
+                raise ValueError(f"{name} must lie between {low} and {high}, got {values[name]!r}")
+        self._controls = [control.describe() for control in self.controls().values()]
+        self.observe(self._moved, names=list(self._wishes))
+        self.refresh()
 
-    def compute(self, **values) -> Any:
-        """Turn the controls' values into arrays, the same for the same values.
-
-        Returns:
-            object, becomes ``state``.
-        """
-        raise NotImplementedError
-
-    def paint(self, state: Any) -> np.ndarray:
-        """Paint the arrays.
-
-        Args:
-            state: object, what :meth:`compute` returned.
-
-        Returns:
-            uint8, shape (height, width).
-        """
-        raise NotImplementedError
-
-    def limits(self, **values) -> dict[str, int]:
-        """Say how far sliders may go, given the values of the others; by default all the way.
-
-        A slider past the end of the text would move and change nothing. When its limit falls it
-        follows, and when the limit rises again it returns to where the learner left it.
-
-        Returns:
-            The largest useful value, by control.
+    @classmethod
+    def controls(cls) -> dict[str, Control]:
+        """List the controls by name, in the order in which they are written down.
 
         >>> from causal_lab.explorers import LeakExplorer
-        >>> LeakExplorer().limits(T=5)
-        {'t': 5}
+        >>> list(LeakExplorer.controls())[:2]
+        ['T', 't']
+        """
+        # Of the class that was written down: each widget gets a class of its own under its own.
+        own = [vars(owner) for owner in reversed(cls.__mro__)]
+        return {n: t for owner in own for n, t in owner.items() if isinstance(t, Control)}
+
+    def compute(self, **values) -> Picture:
+        """Turn the controls' values into a picture, the same for the same values."""
+        raise NotImplementedError
+
+    def limits(self, **values) -> dict[str, tuple[int, int]]:
+        """Say between which ends controls may stand, given the values of all; by default all may.
+
+        >>> from causal_lab.explorers import LeakExplorer
+        >>> LeakExplorer().limits(T=5)["t"]
+        (1, 5)
         """
         return {}
 
     def unused(self, **values) -> set[str]:
-        """Say which controls change nothing now, given the values of all; by default none.
+        """Say which controls change nothing now, given the values of all; they are greyed out.
 
-        They are greyed out until they matter again: a slider that moves and changes nothing looks
-        broken.
-
-        >>> from causal_lab.explorers import ComposerExplorer
-        >>> explorer = ComposerExplorer()
-        >>> explorer.controls["first"].value = "causal"
-        >>> explorer.controls["first_size"].disabled
+        >>> from causal_lab.explorers import ReceptiveExplorer
+        >>> explorer = ReceptiveExplorer()
+        >>> "window" in explorer.unused(**explorer.values() | {"pattern": "causal, as in GPT"})
         True
         """
         return set()
@@ -124,87 +99,95 @@ class Explorer:
     def values(self) -> dict[str, Any]:
         """Read all controls.
 
-        Returns:
-            dict of str to object, the present value of each.
-
         >>> from causal_lab.explorers import LeakExplorer
         >>> LeakExplorer(T=8, t=3).values()["t"]
         3
         """
-        return {name: control.value for name, control in self.controls.items()}
+        return {name: getattr(self, name) for name in self.controls()}
 
-    def _refresh(self, change: object = None) -> None:
+    def settled(self, **wishes) -> dict[str, Any]:
+        """Put every control at the place nearest to its wish that the others leave it."""
+        values = wishes
+        while True:  # an end may depend on a control that has an end itself
+            limits = self.limits(**values)
+            ends = {name: min(max(wishes[name], low), high) for name, (low, high) in limits.items()}
+            if values == wishes | ends:
+                return values
+            values = wishes | ends
+
+    def record(self, grid: dict[str, Any] | None = None) -> bytes:
+        """Compute the pictures of a grid of values and pack them for a page without a kernel.
+
+        Args:
+            grid: values by control; the explorer's own choice if not given.
+
+        >>> from causal_lab.explorers import MaskExplorer
+        >>> MaskExplorer(T=4).record({"T": [2, 4]})[:2].hex()  # gzip
+        '1f8b'
+        """
+        return record.pack(self, self.GRID if grid is None else grid)
+
+    def save(self, path: str | Path, grid: dict[str, Any] | None = None) -> None:
+        """Write one page that moves without Python and without a network.
+
+        Args:
+            grid: as for :meth:`record`.
+        """
+        record.write_page(Path(path), self, self.record(grid))
+
+    def refresh(self) -> None:
+        """Compute and show the picture anew, for one whose data has changed."""
         with self._lock:
-            if self._adjusting:
+            wishes, self._edition = dict(self._wishes), self._edition + 1
+            self._show(wishes)
+
+    def _moved(self, change: object) -> None:
+        with self._lock:
+            if self._placing:
                 return
-            try:
-                self._adjust()
-                values = self.values()
-                if values == self._shown:
-                    return
-                with torch.no_grad():
-                    state = self.compute(**values)
-                picture = self.paint(state)
-            except Exception as error:  # shown, since a notebook shows nothing of a callback
-                message = html.escape(f"{type(error).__name__}: {error}")
-                self.error.value = f'<pre style="color: #b00020">{message}</pre>'
-                self._shown = None
-                raise
-            self.state, self.picture, self._shown = state, picture, values
-            self.image.value = encode_png(picture)
-            if self.error.value:
-                self.error.value = ""
-            unused = self.unused(**values)
-            for name, control in self.controls.items():
-                control.disabled = name in unused
+            values = self.values()
+            self._wishes |= {n: v for n, v in values.items() if v != self._placed[n]}
+            self._show(dict(self._wishes))
 
-    def _adjust(self) -> None:
-        """Move the ends of the sliders that depend on others."""
-        for name in self.limits(**self.values()):
-            control = self.controls[name]
-            limit = self.limits(**self.values())[name]
-            if control.value != self._placed[name]:  # a hand moved it
-                self._wishes[name] = control.value
-            value = max(min(self._wishes[name], limit), control.min)
-            top = max(limit, control.min + 1)  # a slider needs two different ends to be drawn
-            self._placed[name] = value
-            if (control.max, control.value) == (top, value):
-                continue
-            self._adjusting = True  # the changes below must not come back as moves of a hand
-            try:
-                # One message each, and never a value outside the ends: a browser that is told
-                # both at once may clip the value to the old end and send that back.
-                control.max = max(top, control.max)
-                control.value = value
-                control.max = top
-            finally:
-                self._adjusting = False
-
-    def __repr__(self) -> str:
-        length = f" T={self.controls['T'].value}" if "T" in self.controls else ""
-        return f"<{type(self).__name__}{length}>"
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
-        return {
-            "text/plain": repr(self),
-            "image/png": base64.b64encode(self.image.value).decode("ascii"),
-            "application/vnd.jupyter.widget-view+json": {
-                "version_major": 2,
-                "version_minor": 0,
-                "model_id": self.view.model_id,
-            },
+    def _show(self, wishes: dict[str, Any]) -> None:
+        """Compute what the wishes lead to; an error is shown, since callbacks have no cell."""
+        try:
+            values = self.settled(**wishes)
+            with torch.no_grad():
+                picture = self.compute(**values)
+        except Exception as error:
+            self._picture = {"wishes": wishes, "error": f"{type(error).__name__}: {error}"}
+            raise
+        self._place(values)
+        self.picture = picture
+        self._picture = {
+            "wishes": wishes,
+            "limits": {name: list(ends) for name, ends in self.limits(**values).items()},
+            "unused": sorted(self.unused(**values)),
+            "edition": self._edition,
+            **picture.message(),
         }
 
+    def _place(self, values: dict[str, Any]) -> None:
+        """Move the controls to where they stand; this must not come back as moves of a hand."""
+        self._placed, self._placing = values, True
+        try:
+            for name, value in values.items():
+                setattr(self, name, value)
+        finally:
+            self._placing = False
 
-class _Picture(widgets.Image):
-    """An image with words for those who do not see it.
+    def __repr__(self) -> str:
+        length = f" T={self.T}" if "T" in self.controls() else ""
+        return f"<{type(self).__name__}{length}>"
 
-    ipywidgets 8 makes a tooltip the image's title, but fails where the widget has no description,
-    not even an empty one; version 7 shows neither.
-    """
-
-    tooltip = Unicode().tag(sync=True)
-    description = Unicode().tag(sync=True)
+    def _repr_mimebundle_(self, **options):
+        shown = super()._repr_mimebundle_(**options)
+        data, metadata = shown if isinstance(shown, tuple) else (shown, {})
+        still = draw_still(self.picture)._repr_png_()
+        data["text/plain"] = repr(self)
+        data["image/png"] = base64.b64encode(still).decode("ascii")
+        return data, metadata
 
 
 def fixed_scores(*shape: int, seed: int) -> Tensor:
@@ -221,44 +204,3 @@ def fixed_scores(*shape: int, seed: int) -> Tensor:
     """
     generator = torch.Generator("cpu").manual_seed(seed)
     return torch.randn(*shape, generator=generator, dtype=torch.float32, device="cpu")
-
-
-def slider(description: str, value: int, low: int, high: int) -> widgets.IntSlider:
-    """Make a slider over whole numbers that follows the hand.
-
-    Args:
-        value, low, high: where it begins, and its ends.
-
-    >>> slider("T", 8, 1, 64).value
-    8
-    """
-    try:
-        inside = low <= operator.index(value) <= high
-    except TypeError:
-        inside = False
-    if not inside:
-        raise ValueError(f"{description} must lie between {low} and {high}, got {value!r}")
-    return widgets.IntSlider(
-        value, low, high, description=description, style=_WIDE, layout=_width("380px")
-    )
-
-
-def choice(description: str, options: list[str], value: str | None = None) -> widgets.Dropdown:
-    """Make a menu.
-
-    Args:
-        value: what is chosen first; the first option if not given.
-
-    >>> choice("mask", ["causal", "none"]).value
-    'causal'
-    """
-    value = options[0] if value is None else value
-    if value not in options:
-        raise ValueError(f"{description} must be one of {', '.join(options)}, got {value!r}")
-    return widgets.Dropdown(
-        options=options, value=value, description=description, style=_WIDE, layout=_width("340px")
-    )
-
-
-def _width(width: str) -> widgets.Layout:
-    return widgets.Layout(width=width, margin="2px 16px 2px 0")
