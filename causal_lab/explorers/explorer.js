@@ -409,7 +409,7 @@ const DARK = {
 // Every page has its own switch for dark and light; what all have is a background.
 function coloursOf(root) {
   for (let at = root; at; at = at.parentElement ?? at.getRootNode().host) {
-    const [r, g, b, a = 1] = getComputedStyle(at).backgroundColor.match(/[\d.]+/g).map(Number);
+    const [r, g, b, a = 1] = getComputedStyle(at).backgroundColor.match(/[\d.]+/g)?.map(Number) ?? [0, 0, 0, 0];
     if (a > 0.5) return 0.299 * r + 0.587 * g + 0.114 * b < 128 ? DARK : LIGHT;
   }
   const may = getComputedStyle(document.documentElement).colorScheme.includes("dark");
