@@ -2,6 +2,7 @@
 
 import re
 from itertools import takewhile
+from pathlib import Path
 
 from docutils import nodes
 from docutils.utils.math import MathError
@@ -58,6 +59,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
+MODULE = Path(causal_lab.__file__).parent.joinpath("explorers", "explorer.js").read_text("utf-8")
 logger = logging.getLogger(__name__)
 
 
@@ -65,8 +67,15 @@ def setup(app):
     """Write formulas as MathML: browsers draw it by themselves, without a script or a network."""
     app.connect("autodoc-skip-member", skip_what_is_not_ours)
     app.connect("autodoc-process-docstring", results_as_prose, priority=400)  # before napoleon
+    app.connect("html-page-context", wake_explorers)
     app.add_html_math_renderer("mathml", (inline_formula, None), (displayed_formula, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def wake_explorers(app, page, template, context, doctree):
+    """Give a page with explorers the module that moves them: from disk it could load none."""
+    if 'class="causal-explorer"' in context.get("body", ""):
+        app.add_js_file(None, type="module", body=f"{MODULE}\nwake(document);")
 
 
 def skip_what_is_not_ours(app, kind, name, member, skip, options):
