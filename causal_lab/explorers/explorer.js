@@ -64,16 +64,16 @@ function render({ model, el }) {
 
 // On a page: find the explorers, and load the record of each one that comes into view.
 export function wake(page) {
-  const watcher = new IntersectionObserver(
-    (entries) => entries.filter((entry) => entry.isIntersecting).forEach(({ target }) => {
+  const failed = (root) => (error) => {
+    root.dataset.state = "error";
+    root.append(element("p", { className: "error", textContent: `${error}` }));
+  };
+  const watcher = new IntersectionObserver((entries) => {
+    for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
       watcher.unobserve(target);
-      open(target).catch((error) => {
-        target.dataset.state = "error";
-        target.append(element("p", { className: "error", textContent: String(error) }));
-      });
-    }),
-    { rootMargin: "600px" },
-  );
+      open(target).catch(failed(target));
+    }
+  }, { rootMargin: "600px" });
   for (const root of page.querySelectorAll(".causal-explorer[data-record]")) {
     root.dataset.state = "waiting";
     watcher.observe(root);
@@ -237,7 +237,7 @@ function mount(root, name, controls, ask) {
     gone.abort();
     handles.forEach((handle) => handle.stop());
   }
-  return { show, remove, complain: (text) => { error.textContent = text; }, say: (text) => { note.textContent = text; } };
+  return { show, remove, complain: (text) => error.replaceChildren(text), say: (text) => note.replaceChildren(text) };
 }
 
 // Pictures by the wishes that led to them, the oldest forgotten first.
@@ -277,7 +277,8 @@ function makeControl(control, changed) {
 
   let timer = null;
   function stop() {
-    timer = clearInterval(timer) ?? null;
+    clearInterval(timer);
+    timer = null;
     if (play) play.textContent = "▶";
   }
   function step() {
@@ -375,8 +376,8 @@ const DARK = {
 // Every page has its own switch for dark and light; what all have is a background.
 function coloursOf(root) {
   for (let at = root; at; at = at.parentElement ?? at.getRootNode().host) {
-    const [r, g, b, a = 1] = getComputedStyle(at).backgroundColor.match(/[\d.]+/g)?.map(Number) ?? [0, 0, 0, 0];
-    if (a > 0.5) return 0.299 * r + 0.587 * g + 0.114 * b < 128 ? DARK : LIGHT;
+    const numbers = getComputedStyle(at).backgroundColor.match(/[\d.]+/g)?.map(Number);
+    if (numbers && (numbers[3] ?? 1) > 0.5) return isDark(numbers) ? DARK : LIGHT;
   }
   const may = getComputedStyle(document.documentElement).colorScheme.includes("dark");
   return may && matchMedia("(prefers-color-scheme: dark)").matches ? DARK : LIGHT;
@@ -385,8 +386,7 @@ function coloursOf(root) {
 function whenThemeChanges(redraw, signal) {
   const later = () => [0, 150, 600].forEach((wait) => setTimeout(redraw, wait)); // styles load late
   const observer = new MutationObserver(later);
-  const attributes = { attributeFilter: ["class", "data-theme", "data-jp-theme-light", "theme", "style"] };
-  for (const one of [document.documentElement, document.body]) observer.observe(one, attributes);
+  for (const one of [document.documentElement, document.body]) observer.observe(one, { attributes: true });
   const dark = matchMedia("(prefers-color-scheme: dark)");
   dark.addEventListener("change", later, { signal });
   signal.addEventListener("abort", () => observer.disconnect());
@@ -536,22 +536,20 @@ function heat(panel, colours, room) {
       for (let n = 1; n < rows; n++) pen.clearRect(left, top + n * high - 0.5, side, 1);
     }
     for (let n = 0; n < shades.length; n++) mark(pen, n, rect(Math.floor(n / columns), n % columns));
-    for (const query of panel.rows.filter((one) => one >= first && one < columns)) {
-      outline(pen, colours.ink, [left - 1, top + (query - first) * high, side + 2, high], 1.5);
-    }
-    for (const one of panel.columns) {
-      outline(pen, colours.ink, [left + one * wide, top - 1, wide, side + 2], 1.5);
-    }
+    const marked = panel.rows.filter((one) => one >= first && one < columns);
+    for (const one of marked) outline(pen, colours.ink, [left - 1, top + (one - first) * high, side + 2, high]);
+    for (const one of panel.columns) outline(pen, colours.ink, [left + one * wide, top - 1, wide, side + 2]);
     below(pen, labels, columns, left, wide, top + side, colours);
     beside(pen, labels, rows, first, left, top, high, colours);
-    write(pen, names[1], left + side / 2, height - 8, { ink: colours.soft });
-    write(pen, names[0], 8, top + side / 2, { ink: colours.soft, turned: true });
-    const ink = { ink: colours.ink, small: true };
-    panel.right.forEach((word, row) => high >= 11
-      && write(pen, word, left + side + 6, top + (row + 0.5) * high, { ...ink, align: "left" }));
-    panel.above.forEach((word, column) => wide >= 27
-      && write(pen, word, left + (column + 0.5) * wide, top - 9, ink));
-    if (scale) colourBar(pen, width - 52);
+    nameAxes(pen, names[1], left + side / 2, height, names[0], top + side / 2, colours);
+    const small = { ink: colours.ink, small: true };
+    for (const [row, word] of high < 11 ? [] : panel.right.entries()) {
+      write(pen, word, left + side + 6, top + (row + 0.5) * high, { ...small, align: "left" });
+    }
+    for (const [column, word] of wide < 27 ? [] : panel.above.entries()) {
+      write(pen, word, left + (column + 0.5) * wide, top - 9, small);
+    }
+    if (scale) colourBar(pen, width - 52, top, side, names[2], colours);
   }
 
   function mark(pen, n, [x, y]) {
@@ -568,29 +566,27 @@ function heat(panel, colours, room) {
     }
   }
 
-  function colourBar(pen, x) {
-    for (let n = 0; n < side; n++) {
-      pen.fillStyle = rgb(SCALE[Math.round(255 * (1 - n / (side - 1)))]);
-      pen.fillRect(x, top + n, 10, 1.5);
-    }
-    for (const tick of TICKS) {
-      const y = top + Math.min(Math.max((1 - Math.sqrt(tick)) * side, 6), side - 6);
-      write(pen, `${tick}`, x + 14, y, { ink: colours.ink, align: "left", small: true });
-    }
-    write(pen, names[2], x + 44, top + side / 2, { ink: colours.soft, turned: true });
-  }
-
   function words(row, column) {
     const n = row * columns + column;
-    const state = absent?.data[n] ? "nothing was computed"
-      : hatched(n) ? "blocked"
-        : !cells ? "may be looked at"
-          : levels.length ? levels[cells.data[n]] : short(cells.data[n]);
+    const value = cells && (levels.length ? levels[cells.data[n]] : short(cells.data[n]));
+    const state = absent?.data[n] ? "nothing was computed" : hatched(n) ? "blocked" : value ?? "open";
     const [query, looked] = [named(names[0], row + first, labels), named(names[1], column, labels)];
     return `${query} → ${looked}: ${state}${WHY[frames?.data[n] ?? 0]}`;
   }
   const legend = levels.map((word, n) => [word, rgb(ofLevel(n, levels.length))]);
   return { width, height, rows, columns, rect, at, words, paint, legend };
+}
+
+function colourBar(pen, x, top, side, name, colours) {
+  for (let n = 0; n < side; n++) {
+    pen.fillStyle = rgb(SCALE[Math.round(255 * (1 - n / (side - 1)))]);
+    pen.fillRect(x, top + n, 10, 1.5);
+  }
+  for (const tick of TICKS) {
+    const y = top + Math.min(Math.max((1 - Math.sqrt(tick)) * side, 6), side - 6);
+    write(pen, `${tick}`, x + 14, y, { ink: colours.ink, align: "left", small: true });
+  }
+  write(pen, name, x + 44, top + side / 2, { ink: colours.soft, turned: true });
 }
 
 // Blow cells up to pixels; where the shade is 0, hatch.
@@ -636,14 +632,12 @@ function bars(panel, colours, room) {
         if (broken) pen.fillRect(x, top, thick, panel.height);
         else pen.fillRect(x, y(sum + one), thick, y(sum) - y((sum += one)));
       }
-      if (truth) outline(pen, colours.truth, [x, y(truth[bar]), thick, y(0) - y(truth[bar])], 1.5);
-      if (panel.marked.includes(bar)) {
-        outline(pen, colours.ink, [x - 2, top - 2, thick + 4, panel.height + 4], 1.5);
-      }
+      if (truth) outline(pen, colours.truth, [x, y(truth[bar]), thick, y(0) - y(truth[bar])]);
+      const around = [x - 2, top - 2, thick + 4, panel.height + 4];
+      if (panel.marked.includes(bar)) outline(pen, colours.ink, around);
     }
     below(pen, labels, count, left, pitch, top + panel.height, colours);
-    write(pen, panel.name, left + wide / 2, height - 8, { ink: colours.soft });
-    write(pen, panel.label, 8, top + panel.height / 2, { ink: colours.soft, turned: true });
+    nameAxes(pen, panel.name, left + wide / 2, height, panel.label, top + panel.height / 2, colours);
   }
 
   function words(_, bar) {
@@ -674,23 +668,17 @@ function curves(panel, colours, room) {
   function paint(pen) {
     const ticks = log ? decades(panel.low, panel.high) : evenly(panel.low, panel.high);
     ruled(pen, ticks, y, left, wide, colours);
-    for (const tick of evenly(begin, end)) {
-      const place = { ink: colours.ink, base: "top", small: true };
-      write(pen, short(tick), x(tick), top + panel.height + 6, place);
-    }
-    if (panel.marked !== null) {
-      pen.globalAlpha = 0.5;
-      rule(pen, colours.ink, x(panel.marked), top, x(panel.marked), top + panel.height, 1.5);
-      pen.globalAlpha = 1;
-    }
+    const below = { ink: colours.ink, base: "top", small: true };
+    for (const one of evenly(begin, end)) write(pen, short(one), x(one), top + panel.height + 6, below);
+    const mark = panel.marked === null ? null : x(panel.marked);
+    if (mark !== null) rule(pen, colours.missing, mark, top, mark, top + panel.height, 1.5);
     pen.save();
     pen.beginPath();
     pen.rect(left, top - 2, wide + 2, panel.height + 4);
     pen.clip();
     names.forEach((_, one) => trace(pen, one));
     pen.restore();
-    write(pen, panel.axis, left + wide / 2, height - 8, { ink: colours.soft });
-    write(pen, panel.label, 8, top + panel.height / 2, { ink: colours.soft, turned: true });
+    nameAxes(pen, panel.axis, left + wide / 2, height, panel.label, top + panel.height / 2, colours);
   }
 
   function trace(pen, one) {
@@ -701,10 +689,9 @@ function curves(panel, colours, room) {
     let drawing = false;
     for (let n = 0; n < points; n++) {
       const value = values.data[one * points + n];
-      const there = Number.isFinite(value) && !(log && value <= 0);
+      const there = Number.isFinite(value) && !(log && value <= 0); // else a gap
       if (there) {
-        if (drawing) pen.lineTo(x(xs[n]) - half, y(value));
-        else pen.moveTo(x(xs[n]) - half, y(value));
+        pen[drawing ? "lineTo" : "moveTo"](x(xs[n]) - half, y(value));
         if (half) pen.lineTo(x(xs[n]) + half, y(value));
       }
       drawing = there;
@@ -820,17 +807,15 @@ function boxes(panel, colours, room) {
       const x = left + box * pitch;
       write(pen, panel.names[box], x + each / 2, 10, { ink: colours.ink });
       outline(pen, colours.line, [x, top, each, panel.height], 1);
-      lines.forEach((line, column) => {
-        for (let row = 0; line.box === box && row < tokens; row++) {
+      for (const line of lines.filter((one) => one.box === box)) {
+        for (let row = 0; row < tokens; row++) {
           const share = panel.boxes[box].data[row * line.size + line.n] / (2 * panel.limit);
           pen.fillStyle = rgb(between(DIVERGING, 0.5 + share));
-          const [a, b, c, d] = rect(row, column);
-          pen.fillRect(a, b, c + 0.5, d - 0.5);
+          pen.fillRect(line.x, top + row * high, each / line.size + 0.5, high - 0.5);
         }
-      });
-      const fresh = Math.min(panel.fresh[box], tokens);
-      const now = [x - 1, top + (tokens - fresh) * high, each + 2, fresh * high];
-      if (fresh) outline(pen, colours.ink, now, 2);
+      }
+      const fresh = Math.min(panel.fresh[box], tokens) * high;
+      if (fresh) outline(pen, colours.ink, [x - 1, top + tokens * high - fresh, each + 2, fresh], 2);
     });
     beside(pen, panel.labels, rows, 0, left, top, high, colours);
   }
@@ -847,6 +832,11 @@ function boxes(panel, colours, room) {
 }
 
 // --- axes
+
+function nameAxes(pen, along, x, foot, up, y, { soft }) {
+  write(pen, along, x, foot - 8, { ink: soft });
+  write(pen, up, 8, y, { ink: soft, turned: true });
+}
 
 // Labels below columns; as many as have room.
 function below(pen, labels, count, left, pitch, foot, colours) {
@@ -906,7 +896,7 @@ function write(pen, words, x, y, { ink, align = "center", base = "middle", turne
   pen.restore();
 }
 
-function outline(pen, colour, rect, thick) {
+function outline(pen, colour, rect, thick = 1.5) {
   Object.assign(pen, { strokeStyle: colour, lineWidth: thick });
   pen.strokeRect(...rect);
 }
