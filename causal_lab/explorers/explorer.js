@@ -22,27 +22,21 @@ function render({ model, el }) {
   const view = crypto.randomUUID?.() ?? String(Math.random());
   const root = document.createElement("div");
   el.append(root);
-  let count = 0, flying = null, next = null, timer;
-
+  let asked = 0, flying = null, next = null;
   function send(wishes) {
-    flying = `${view} ${++count}`;
-    next = null;
-    model.set("_asked", { number: flying, wishes });
+    const number = `${view} ${++asked}`;
+    [flying, next] = [number, null];
+    model.set("_asked", { number, wishes });
     model.save_changes();
-    clearTimeout(timer);
-    timer = setTimeout(() => {
+    setTimeout(() => {
+      if (flying !== number) return;
       flying = null; // the next move tries again
       explorer.complain("Python has not answered for a while: the kernel is busy or gone.");
     }, SILENCE);
   }
-
   function hear() {
     const message = model.get("_picture");
-    const mine = flying !== null && message.asked === flying;
-    if (mine) {
-      clearTimeout(timer);
-      flying = null;
-    }
+    if (message.asked === flying) flying = null;
     const picture = { ...message, panels: message.panels?.map(fromKernel) };
     // While a question of this page is under way, Python's word on another one is only a preview.
     explorer.show(picture, next === null && flying === null);
@@ -55,40 +49,32 @@ function render({ model, el }) {
   });
   model.on("change:_picture", hear);
   hear();
-  return () => {
-    model.off("change:_picture", hear);
-    clearTimeout(timer);
-    explorer.remove();
-  };
+  return () => [model.off("change:_picture", hear), explorer.remove()];
 }
 
 // On a page: find the explorers, and load the record of each one that comes into view.
 export function wake(page) {
-  const failed = (root) => (error) => {
-    root.dataset.state = "error";
-    root.append(element("p", { className: "error", textContent: `${error}` }));
-  };
   const watcher = new IntersectionObserver((entries) => {
     for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
       watcher.unobserve(target);
-      open(target).catch(failed(target));
+      open(target).catch((error) => {
+        target.dataset.state = "error";
+        target.append(element("p", { className: "error", textContent: `${error}` }));
+      });
     }
   }, { rootMargin: "600px" });
-  for (const root of page.querySelectorAll(".causal-explorer[data-record]")) {
-    root.dataset.state = "waiting";
-    watcher.observe(root);
-  }
+  for (const root of page.querySelectorAll(".causal-explorer[data-record]")) watcher.observe(root);
 }
 
 async function open(root) {
+  root.dataset.state = "waiting";
   const name = root.dataset.record;
   if (!window.causalRecords?.[name]) await load(root.dataset.src);
   const record = await unpack(window.causalRecords[name]);
-  const explorer = mount(root, record.name, record.controls, (wishes) => {
-    explorer.show({ ...record.look(wishes), wishes }, true);
-  });
+  const look = (wishes) => explorer.show(record.look(wishes), true);
+  const explorer = mount(root, record.name, record.controls, look);
   explorer.say(record.note);
-  explorer.show({ ...record.look(record.first), wishes: record.first }, true);
+  look(record.first);
 }
 
 // A page from disk may load neither modules nor data, but it may load a classic script.
@@ -111,16 +97,14 @@ export async function unpack(text) {
     return { dtype, shape, data: new ARRAYS[dtype](buffer.slice(begin, end)) };
   });
   const panels = head.panels.map((panel) => withArrays(panel, (thing) => arrays[thing.array]));
-  const pictures = head.pictures.map(([numbers, caption, limits, unused]) => (
-    { panels: numbers.map((number) => panels[number]), caption, limits, unused }
-  ));
+  const pictures = head.pictures.map(([numbers, ...words]) => [numbers.map((n) => panels[n]), ...words]);
+  const step = (place, { name, options, values = options }, wishes) => (
+    place * values.length + values.indexOf(wishes[name])
+  );
+  const place = (wishes) => head.controls.reduce((at, control) => step(at, control, wishes), 0);
   const look = (wishes) => {
-    let place = 0;
-    for (const { name, options, values } of head.controls) {
-      const choices = options ?? values;
-      place = place * choices.length + choices.indexOf(wishes[name]);
-    }
-    return pictures[index[place]];
+    const [shown, caption, limits, unused] = pictures[index[place(wishes)]];
+    return { panels: shown, caption, limits, unused, wishes };
   };
   return { ...head, look };
 }
@@ -164,7 +148,6 @@ function mount(root, name, controls, ask) {
   bar.append(...handles.map((handle) => handle.box));
   const style = element("style", { textContent: STYLE });
   root.replaceChildren(style, bar, error, caption, area, said, note);
-
   function show(message, newest) {
     error.textContent = message.error ?? "";
     if (message.error && newest) root.dataset.state = "error";
@@ -173,7 +156,6 @@ function mount(root, name, controls, ask) {
     if (newest) wishes = message.wishes;
     if (newest || !memory.get(wishes)) draw(message, newest ? "ready" : "waiting");
   }
-
   function draw(message, state) {
     picture = message;
     if (state === "ready") place(); // else a hand is moving them
@@ -186,12 +168,10 @@ function mount(root, name, controls, ask) {
   function place() {
     for (const { name: one, put } of handles) {
       const [low, high] = picture.limits[one] ?? [-Infinity, Infinity];
-      const value = typeof wishes[one] === "number"
-        ? Math.min(Math.max(wishes[one], low), high) : wishes[one];
+      const value = typeof wishes[one] === "number" ? clamp(wishes[one], low, high) : wishes[one];
       put(value, low, high, picture.unused.includes(one));
     }
   }
-
   function redraw() {
     if (!picture) return;
     const colours = coloursOf(root);
@@ -215,15 +195,13 @@ function mount(root, name, controls, ask) {
     const words = chosen.panel.point(chosen.place);
     said.textContent = words ? words + (pinned ? " (pinned)" : "") : "";
   }
-
   function key(event) {
     const target = event.composedPath()[0];
     if (!root.contains(target) || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "Tab" || event.key === "Escape") return;
-    // JupyterLab would take the arrows of a slider for its own, and letters for commands.
+    // JupyterLab, which listens further down, would take a slider's arrows, and letters for commands.
     event.stopImmediatePropagation();
-    const handle = [...handles, ...panels].find((one) => one.field === target);
-    if (handle?.key?.(event.key)) event.preventDefault();
+    if (panels.find((one) => one.field === target)?.key(event.key)) event.preventDefault();
   }
 
   const size = new ResizeObserver(redraw);
@@ -231,7 +209,7 @@ function mount(root, name, controls, ask) {
   const gone = new AbortController();
   window.addEventListener("keydown", key, { capture: true, signal: gone.signal });
   window.addEventListener("resize", redraw, { signal: gone.signal });
-  whenThemeChanges(redraw, gone.signal);
+  whenThemeChanges(root, redraw, gone.signal);
   function remove() {
     size.disconnect();
     gone.abort();
@@ -245,14 +223,15 @@ function remember() {
   const kept = new Map();
   const keyOf = (wishes) => JSON.stringify(Object.entries(wishes).sort());
   let edition;
-  const get = (wishes) => kept.get(keyOf(wishes));
-  function put(message) {
-    if (message.edition !== edition) kept.clear(); // other data is behind all pictures now
-    edition = message.edition;
-    kept.set(keyOf(message.wishes), message);
-    if (kept.size > MEMORY) kept.delete(kept.keys().next().value);
-  }
-  return { get, put };
+  return {
+    get: (wishes) => kept.get(keyOf(wishes)),
+    put(message) {
+      if (message.edition !== edition) kept.clear(); // other data is behind all pictures now
+      edition = message.edition;
+      kept.set(keyOf(message.wishes), message);
+      if (kept.size > MEMORY) kept.delete(kept.keys().next().value);
+    },
+  };
 }
 
 // --- controls
@@ -261,7 +240,7 @@ let count = 0;
 
 function makeControl(control, changed) {
   const kind = { slider: range, steps: range, menu, text }[control.kind];
-  const { field, read, put, words, key } = kind(control);
+  const { field, read, put, words } = kind(control);
   Object.assign(field, { id: `causal-control-${Date.now()}-${++count}` });
   field.dataset.control = control.name;
   const box = element("div", { className: `control ${control.kind}` });
@@ -298,13 +277,11 @@ function makeControl(control, changed) {
   });
   return {
     name: control.name, box, field, stop,
-    key: (pressed) => key?.(pressed) && (move(), true),
     put(value, low, high, unused) {
       put(value, low, high);
       if (number) number.textContent = words(value);
       field.disabled = unused || low === high;
       if (play) play.disabled = field.disabled;
-      box.classList.toggle("unused", field.disabled);
     },
   };
 }
@@ -322,38 +299,19 @@ function range({ low, high, values, words }) {
       : values.includes(value) ? values.indexOf(value) : values.findLastIndex((one) => one < value);
     field.ariaValueText = say(value);
   }
-  const key = (pressed) => {
-    const to = walk(pressed, +field.value, +field.min, +field.max, 1);
-    if (to !== null) field.value = to;
-    return to !== null;
-  };
-  return { field, key, put, read, words: say };
+  return { field, put, read, words: say };
 }
 
 function menu({ options }) {
   const field = element("select", {});
   field.append(...options.map((one) => element("option", { textContent: one, value: one })));
-  const key = (pressed) => {
-    const to = walk(pressed, field.selectedIndex, 0, options.length - 1, -1);
-    if (to !== null) field.selectedIndex = to;
-    return to !== null;
-  };
-  return { field, key, put: (value) => { field.value = value; }, read: () => field.value };
+  return { field, put: (value) => { field.value = value; }, read: () => field.value };
 }
 
 function text() {
   const field = element("input", { type: "text", spellcheck: false, autocomplete: "off" });
   const put = (value) => { if (field.value !== value) field.value = value; };
   return { field, put, read: () => field.value };
-}
-
-function walk(pressed, now, low, high, up) {
-  const page = Math.max(1, Math.round((high - low) / 10));
-  const to = {
-    ArrowRight: now + 1, ArrowLeft: now - 1, ArrowUp: now + up, ArrowDown: now - up,
-    PageUp: now + up * page, PageDown: now - up * page, Home: low, End: high,
-  }[pressed];
-  return to === undefined ? null : Math.min(Math.max(to, low), high);
 }
 
 // --- colours
@@ -383,8 +341,9 @@ function coloursOf(root) {
   return may && matchMedia("(prefers-color-scheme: dark)").matches ? DARK : LIGHT;
 }
 
-function whenThemeChanges(redraw, signal) {
-  const later = () => [0, 150, 600].forEach((wait) => setTimeout(redraw, wait)); // styles load late
+function whenThemeChanges(root, redraw, signal) {
+  const look = () => coloursOf(root).name !== root.dataset.theme && redraw();
+  const later = () => [0, 150, 600].forEach((wait) => setTimeout(look, wait)); // styles load late
   const observer = new MutationObserver(later);
   for (const one of [document.documentElement, document.body]) observer.observe(one, { attributes: true });
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -398,14 +357,14 @@ const channels = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 
 const pixel = ([r, g, b], alpha = 255) => ((alpha << 24) | (b << 16) | (g << 8) | r) >>> 0;
 
 function between(stops, share) {
-  const at = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
+  const at = clamp(share, 0, 1) * (stops.length - 1);
   const [low, high] = [stops[Math.floor(at)], stops[Math.ceil(at)]].map((hex) => channels(`#${hex}`));
   return low.map((one, n) => Math.round(one + (high[n] - one) * (at % 1)));
 }
 
 const SCALE = Array.from({ length: 256 }, (_, n) => between(VIRIDIS, n / 255));
 // A square root, so that a small leak is seen.
-const ofWeight = (weight) => SCALE[Math.round(255 * Math.sqrt(Math.min(Math.max(weight, 0), 1)))];
+const ofWeight = (weight) => SCALE[Math.round(255 * Math.sqrt(clamp(weight, 0, 1)))];
 const ofLevel = (level, levels) => between(VIRIDIS, 1 - (0.9 * level) / Math.max(levels - 1, 1));
 const rgb = (colour) => `rgb(${colour.join()})`;
 const isDark = ([r, g, b]) => 0.299 * r + 0.587 * g + 0.114 * b < 128;
@@ -430,7 +389,6 @@ function makePanel(kind, point) {
   box.append(title, legend, sheet);
   let drawing, at = null;
   const self = { kind, box, field, draw, point: show, key };
-
   function draw(panel, colours, room) {
     drawing = DRAW[kind](panel, colours, Math.max(room, 200));
     const { width, height } = drawing;
@@ -461,20 +419,15 @@ function makePanel(kind, point) {
     ["left", "top", "width", "height"].forEach((n, i) => { cursor.style[n] = `${box[i]}px`; });
     return drawing.words(...place);
   }
-
   function key(pressed) {
-    const [row, column] = at ?? [0, 0];
-    const to = {
-      ArrowDown: [row + 1, column], ArrowUp: [row - 1, column], ArrowRight: [row, column + 1],
-      ArrowLeft: [row, column - 1], Home: [row, 0], End: [row, Infinity],
-      Enter: [row, column], " ": [row, column],
+    const step = {
+      ArrowDown: [1, 0], ArrowUp: [-1, 0], ArrowRight: [0, 1], ArrowLeft: [0, -1], Enter: [0, 0], " ": [0, 0],
     }[pressed];
-    if (!to) return false;
-    const inside = (one, count) => Math.min(Math.max(one, 0), count - 1);
+    if (!step) return false;
+    const ends = [drawing.rows - 1, drawing.columns - 1];
     // The first press only shows where one is.
-    const [down, along] = at === null && pressed.startsWith("Arrow") ? [0, 0] : to;
-    const place = [inside(down, drawing.rows), inside(along, drawing.columns)];
-    point(self, place, pressed === "Enter" || pressed === " ");
+    const place = ends.map((end, n) => (at ? clamp(at[n] + step[n], 0, end) : 0));
+    point(self, place, !pressed.startsWith("Arrow"));
     return true;
   }
 
@@ -516,26 +469,27 @@ function heat(panel, colours, room) {
   const at = (x, y) => inside((y - top) / high, (x - left) / wide, rows, columns);
   const hatched = (n) => blocked?.data[n] && !(cells && cells.data[n] !== 0);
 
+  const [pale, allowed, broken] = [colours.pale, colours.allowed, colours.broken].map(channels);
   function colourOf(n) {
-    if (absent?.data[n]) return channels(colours.pale);
-    if (!cells) return channels(colours.allowed);
-    if (Number.isNaN(cells.data[n])) return channels(colours.broken);
+    if (absent?.data[n]) return pale;
+    if (!cells) return allowed;
+    if (Number.isNaN(cells.data[n])) return broken;
     return levels.length ? ofLevel(cells.data[n], levels.length) : ofWeight(cells.data[n]);
   }
-
   function paint(pen, sharp) {
     const shades = new Uint32Array(rows * columns); // 0 where the hatching goes
     for (let n = 0; n < shades.length; n++) {
       const faint = panel.dim && !panel.rows.includes(Math.floor(n / columns) + first);
       if (absent?.data[n] || !hatched(n)) shades[n] = pixel(colourOf(n), faint ? 90 : 255);
     }
-    pen.putImageData(enlarged(shades, rows, columns, Math.round(side * sharp), sharp, colours),
-      Math.round(left * sharp), Math.round(top * sharp));
+    const [x, y, pixels] = [left, top, side].map((one) => Math.round(one * sharp));
+    pen.putImageData(enlarged(shades, rows, columns, pixels, sharp, colours), x, y);
     if (Math.max(rows, columns) <= 32) {
       for (let n = 1; n < columns; n++) pen.clearRect(left + n * wide - 0.5, top, 1, side);
       for (let n = 1; n < rows; n++) pen.clearRect(left, top + n * high - 0.5, side, 1);
     }
-    for (let n = 0; n < shades.length; n++) mark(pen, n, rect(Math.floor(n / columns), n % columns));
+    const room = Math.min(wide, high) > 4; // for a frame or a number in a cell
+    for (let n = 0; room && n < shades.length; n++) mark(pen, n, rect(Math.floor(n / columns), n % columns));
     const marked = panel.rows.filter((one) => one >= first && one < columns);
     for (const one of marked) outline(pen, colours.ink, [left - 1, top + (one - first) * high, side + 2, high]);
     for (const one of panel.columns) outline(pen, colours.ink, [left + one * wide, top - 1, wide, side + 2]);
@@ -551,21 +505,17 @@ function heat(panel, colours, room) {
     }
     if (scale) colourBar(pen, width - 52, top, side, names[2], colours);
   }
-
   function mark(pen, n, [x, y]) {
     const frame = FRAME[frames?.data[n] ?? 0];
-    if (frame && Math.min(wide, high) > 4) {
-      const thick = Math.min(Math.max(wide / 10, 1), 3);
-      const [inset, less] = [thick / 2 + 1, thick + 2];
-      outline(pen, colours[frame], [x + inset, y + inset, wide - less, high - less], thick);
-    }
+    const thick = clamp(wide / 10, 1, 3);
+    const [inset, less] = [thick / 2 + 1, thick + 2];
+    if (frame) outline(pen, colours[frame], [x + inset, y + inset, wide - less, high - less], thick);
     if (panel.numbers && Math.min(wide, high) > 27 && cells && !absent?.data[n] && !hatched(n)) {
       const ink = isDark(colourOf(n)) ? "#fff" : "#000";
-      const shown = levels.length ? levels[cells.data[n]] : tight(cells.data[n]);
+      const shown = levels.length ? levels[cells.data[n]] : short(+cells.data[n].toPrecision(2));
       write(pen, shown, x + wide / 2, y + high / 2, { ink, small: true, room: wide - 4 });
     }
   }
-
   function words(row, column) {
     const n = row * columns + column;
     const value = cells && (levels.length ? levels[cells.data[n]] : short(cells.data[n]));
@@ -612,13 +562,12 @@ function bars(panel, colours, room) {
   const [left, top] = [52, 8];
   const wide = Math.min(panel.width, Math.max(room - left - 8, 60));
   const [width, height] = [left + wide + 8, top + panel.height + (labels ? 92 : 40)];
-  const share = (one) => Math.min(Math.max(one / panel.top, 0), 1.04) ** (panel.root ? 0.5 : 1);
+  const share = (one) => clamp(one / panel.top, 0, 1.04) ** (panel.root ? 0.5 : 1);
   const y = (one) => top + panel.height * (1 - share(one));
   const pitch = wide / count;
   const gap = Math.min(pitch * 0.1, 6);
   const rect = (_, bar) => [left + bar * pitch + gap, top, Math.max(pitch - 2 * gap, 1), panel.height];
   const at = (x) => inside(0, (x - left) / pitch, 1, count);
-
   function paint(pen) {
     const ticks = panel.root ? TICKS : [0, 0.25, 0.5, 0.75, 1];
     ruled(pen, ticks.map((one) => one * panel.top), y, left, wide, colours);
@@ -639,7 +588,6 @@ function bars(panel, colours, room) {
     below(pen, labels, count, left, pitch, top + panel.height, colours);
     nameAxes(pen, panel.name, left + wide / 2, height, panel.label, top + panel.height / 2, colours);
   }
-
   function words(_, bar) {
     const all = parts.map((_part, n) => [meanings[n] ?? "", heights.data[n * count + bar]]);
     const some = all.filter(([, one]) => one !== 0);
@@ -664,10 +612,8 @@ function curves(panel, colours, room) {
   const [low, high] = [scaled(panel.low), scaled(panel.high)];
   const y = (one) => top + panel.height * (1 - (scaled(one) - low) / (high - low));
   const rect = (_, n) => [x(xs[n]) - 3, top, 6, panel.height];
-
   function paint(pen) {
-    const ticks = log ? decades(panel.low, panel.high) : evenly(panel.low, panel.high);
-    ruled(pen, ticks, y, left, wide, colours);
+    ruled(pen, evenly(low, high).map((one) => (log ? 10 ** one : one)), y, left, wide, colours);
     const below = { ink: colours.ink, base: "top", small: true };
     for (const one of evenly(begin, end)) write(pen, short(one), x(one), top + panel.height + 6, below);
     const mark = panel.marked === null ? null : x(panel.marked);
@@ -680,10 +626,8 @@ function curves(panel, colours, room) {
     pen.restore();
     nameAxes(pen, panel.axis, left + wide / 2, height, panel.label, top + panel.height / 2, colours);
   }
-
   function trace(pen, one) {
     const half = panel.steps ? (x(xs[1] ?? 1) - x(xs[0])) / 2 : 0;
-    Object.assign(pen, { strokeStyle: colours[panel.colours[one]], lineWidth: 2.5 });
     pen.setLineDash(panel.dashed.includes(one) ? [6, 4] : []);
     pen.beginPath();
     let drawing = false;
@@ -696,10 +640,9 @@ function curves(panel, colours, room) {
       }
       drawing = there;
     }
-    pen.stroke();
+    stroke(pen, colours[panel.colours[one]], 2.5);
     pen.setLineDash([]);
   }
-
   function at(place) {
     const wanted = begin + ((place - left) / wide) * (end - begin);
     const far = xs.map((one) => Math.abs(one - wanted));
@@ -720,12 +663,9 @@ function sizes(panel, colours, room) {
   const [top, pitch] = [30, 42];
   const [width, height] = [left + wide + 76, top + rows * pitch + 42];
   const [low, high] = [10, 44]; // powers of two, 1 KiB and 16 TiB
-  const share = (one) => (Math.min(Math.max(Math.log2(one), low), high) - low) / (high - low);
+  const share = (one) => (clamp(Math.log2(one), low, high) - low) / (high - low);
   const x = (one) => left + wide * share(one);
-  const rect = (row) => [0, top + row * pitch, width, pitch];
-  const at = (_, y) => inside((y - top) / pitch, 0, rows, 1);
   const words = (row) => `${panel.names[row]}: ${panel.words[row]}`;
-
   function paint(pen) {
     const foot = top + rows * pitch;
     [..."KMGT"].forEach((unit, n) => {
@@ -749,7 +689,7 @@ function sizes(panel, colours, room) {
     });
     write(pen, "bytes, on a logarithmic axis", left + wide / 2, height - 9, { ink: colours.soft });
   }
-  return { width, height, rows, columns: 1, rect, at, words, paint };
+  return { width, height, ...stacked(rows, top, pitch, width), words, paint };
 }
 
 function dials(panel, colours) {
@@ -757,10 +697,7 @@ function dials(panel, colours) {
   const { side, hands } = panel;
   const pitch = side + 40;
   const [width, height] = [Math.max(side + 20, 150), count * pitch];
-  const rect = (row) => [1, row * pitch + 1, width - 2, pitch - 4];
-  const at = (_, y) => inside(y / pitch, 0, count, 1);
   const words = (row) => `${panel.names[row]}: ${panel.words[row]} between ${hands.join(" and ")}`;
-
   function paint(pen) {
     for (let dial = 0; dial < count; dial++) {
       const [x, y, radius] = [width / 2, dial * pitch + side / 2 + 4, side / 2 - 2];
@@ -771,10 +708,9 @@ function dials(panel, colours) {
       pen.moveTo(x, y);
       pen.arc(x, y, radius * 0.5, -to, -to - turn, turn > 0);
       pen.fill();
-      Object.assign(pen, { strokeStyle: colours.soft, lineWidth: 1 });
       pen.beginPath();
       pen.arc(x, y, radius, 0, 2 * Math.PI);
-      pen.stroke();
+      stroke(pen, colours.soft, 1);
       for (const [angle, colour] of [[from, colours.past], [to, colours.third]]) {
         rule(pen, colour, x, y, x + radius * Math.cos(angle), y - radius * Math.sin(angle), 3);
       }
@@ -783,7 +719,7 @@ function dials(panel, colours) {
     }
   }
   const legend = hands.map((hand, n) => [hand, [colours.past, colours.third][n]]);
-  return { width, height, rows: count, columns: 1, rect, at, words, paint, legend };
+  return { width, height, ...stacked(count, 0, pitch, width), words, paint, legend };
 }
 
 function boxes(panel, colours, room) {
@@ -792,16 +728,15 @@ function boxes(panel, colours, room) {
   const [pitch, high] = [each + space, panel.height / panel.room];
   const [width, height] = [left + panel.boxes.length * pitch, top + panel.height + 6];
   const rows = Math.max(...panel.boxes.map((box) => box.shape[0]));
-  // Every column of numbers: its box, and where it begins.
-  const lines = panel.boxes.flatMap(({ shape: [, size] }, box) => Array.from(
-    { length: size }, (_, n) => ({ box, n, size, x: left + box * pitch + (n * each) / size }),
+  const linesOf = ({ shape: [, size] }, box) => Array.from({ length: size }, (_, n) => (
+    { box, n, size, x: left + box * pitch + (n * each) / size }
   ));
+  const lines = panel.boxes.flatMap(linesOf);
   const rect = (row, line) => [lines[line].x, top + row * high, each / lines[line].size, high];
   const at = (x, y) => {
     const line = lines.findIndex((one) => x >= one.x && x < one.x + each / one.size);
     return inside((y - top) / high, line, rows, lines.length);
   };
-
   function paint(pen) {
     panel.boxes.forEach(({ shape: [tokens] }, box) => {
       const x = left + box * pitch;
@@ -819,7 +754,6 @@ function boxes(panel, colours, room) {
     });
     beside(pen, panel.labels, rows, 0, left, top, high, colours);
   }
-
   function words(row, line) {
     const { box, n, size } = lines[line];
     const [tokens] = panel.boxes[box].shape;
@@ -830,6 +764,13 @@ function boxes(panel, colours, room) {
   }
   return { width, height, rows, columns: lines.length, rect, at, words, paint };
 }
+
+// Places one above the other.
+const stacked = (rows, top, pitch, width) => ({
+  rows, columns: 1,
+  rect: (row) => [1, top + row * pitch, width - 2, pitch - 2],
+  at: (_, y) => inside((y - top) / pitch, 0, rows, 1),
+});
 
 // --- axes
 
@@ -863,12 +804,6 @@ function ruled(pen, ticks, y, left, wide, colours) {
   }
 }
 
-function decades(low, high) {
-  const [from, to] = [Math.ceil(Math.log10(low) - 1e-9), Math.floor(Math.log10(high) + 1e-9)];
-  const each = Math.max(1, Math.ceil((to - from) / 6));
-  return Array.from({ length: Math.floor((to - from) / each) + 1 }, (_, n) => 10 ** (to - n * each));
-}
-
 function evenly(low, high) {
   const rough = (high - low) / 5 || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -879,7 +814,12 @@ function evenly(low, high) {
 
 // --- small things
 
+
 const element = (tag, values) => Object.assign(document.createElement(tag), values);
+
+function clamp(number, low, high) {
+  return Math.min(Math.max(number, low), high);
+}
 
 function inside(row, column, rows, columns) {
   const place = [Math.floor(row), Math.floor(column)];
@@ -897,20 +837,24 @@ function write(pen, words, x, y, { ink, align = "center", base = "middle", turne
 }
 
 function outline(pen, colour, rect, thick = 1.5) {
-  Object.assign(pen, { strokeStyle: colour, lineWidth: thick });
-  pen.strokeRect(...rect);
+  pen.beginPath();
+  pen.rect(...rect);
+  stroke(pen, colour, thick);
 }
 
-function rule(pen, colour, x0, y0, x1, y1, thick = 1) {
+function stroke(pen, colour, thick) {
   Object.assign(pen, { strokeStyle: colour, lineWidth: thick });
-  pen.beginPath();
-  pen.moveTo(x0, y0);
-  pen.lineTo(x1, y1);
   pen.stroke();
 }
 
-const ESCAPES = { "\n": "\\n", "\t": "\\t", "\r": "\\r" };
-const printable = (word) => word.replace(/[\n\t\r]/g, (sign) => ESCAPES[sign]);
+function rule(pen, colour, x0, y0, x1, y1, thick = 1) {
+  pen.beginPath();
+  pen.moveTo(x0, y0);
+  pen.lineTo(x1, y1);
+  stroke(pen, colour, thick);
+}
+
+const printable = (word) => word.replace(/[\n\t\r]/g, (sign) => JSON.stringify(sign).slice(1, -1));
 const clip = (word) => ([...word].length > 12 ? `${[...word].slice(0, 11).join("")}…` : word);
 const label = (labels, n) => (labels ? clip(printable(labels[n] ?? "")) : `${n}`);
 const named = (name, n, labels) => `${name} ${n}${labels ? ` “${printable(labels[n])}”` : ""}`;
@@ -923,19 +867,12 @@ export function short(number) {
   return (power ? `${+digits}e${+power}` : digits).replaceAll("-", "−");
 }
 
-// For a cell: two digits behind the point, and a small number as a power.
-function tight(number) {
-  return number !== 0 && Math.abs(number) < 0.005 ? short(number) : short(+number.toFixed(2));
-}
-
 const STYLE = `.causal-explorer {
-  font: 14px/1.4 system-ui, sans-serif; max-width: 1100px; color: #1b1b1b;
-  &[data-theme=dark] { color: #ececec }
+  font: 14px/1.4 system-ui, sans-serif; max-width: 1100px; color: #1b1b1b; &[data-theme=dark] { color: #ececec }
   .controls, .control, .panels, .legend { display: flex; flex-wrap: wrap; gap: 4px 24px }
   .controls { max-width: 880px; margin-bottom: 6px }
   .control { flex: 1 1 330px; flex-wrap: nowrap; gap: 8px; align-items: center; min-width: 0; max-width: 420px }
-  .control.text { flex-basis: 100%; max-width: 700px }
-  .unused { opacity: .55 }
+  .control.text { flex-basis: 100%; max-width: 700px } .control:has(:disabled) { opacity: .55 }
   input, select, button { font: inherit; color: inherit; flex: 1 1 90px; min-width: 60px; max-width: 100%; accent-color: #2f6fae }
   input[type=range] { padding: 0; margin: 0; height: 24px }
   select, input[type=text], button { background: transparent; border: 1px solid #8a8a8a; border-radius: 4px; padding: 2px 6px }
@@ -943,27 +880,19 @@ const STYLE = `.causal-explorer {
   output { min-width: 3ch; text-align: right; font-variant-numeric: tabular-nums }
   &[data-theme=dark] option { background: #2b2b2b }
   :is(input, select, button, canvas):focus-visible { outline: 3px solid #e1701a; outline-offset: 2px }
-  .panels { gap: 8px 16px; align-items: flex-start }
-  figure { margin: 0; min-width: 0 }
-  figure.sentence { flex: 1 0 100% }
+  .panels { gap: 8px 16px; align-items: flex-start } figure { margin: 0; min-width: 0 } figure.sentence { flex: 1 0 100% }
   figcaption { font-size: 14px; min-height: 1.4em; margin: 0 0 2px; text-align: left; color: inherit }
   .legend { gap: 0 12px; font-size: 12px }
   .legend span::before { content: ""; display: inline-block; width: 16px; margin-right: 5px; vertical-align: middle; border-top: 10px solid var(--colour) }
-  .legend .dashed::before { border-top: 3px dashed var(--colour) }
-  .sheet { position: relative }
-  canvas { display: block }
+  .legend .dashed::before { border-top: 3px dashed var(--colour) } .sheet { position: relative } canvas { display: block }
   .cursor { position: absolute; box-sizing: border-box; pointer-events: none; border: 2px solid; box-shadow: 0 0 0 1px #fff8 }
-  p { margin: 2px 0; min-height: 1.4em; font-size: 14px }
-  .said { font-weight: 600 }
-  .note { opacity: .8; font-size: 13px }
-  :is(.error, .note):empty { display: none }
+  p { margin: 2px 0; min-height: 1.4em; font-size: 14px } .said { font-weight: 600 }
+  .note { opacity: .8; font-size: 13px } :is(.error, .note):empty { display: none }
   .error { color: #b00020; white-space: pre-wrap; font-family: monospace }
-  &[data-theme=dark] .error { color: #ff8a9a }
-  .words { font-size: 18px; line-height: 2 }
+  &[data-theme=dark] .error { color: #ff8a9a } .words { font-size: 18px; line-height: 2 }
   .words span { padding: 2px 4px; border-radius: 4px; border: 2px solid transparent }
   .words .hidden { color: transparent; background: #9a9a9a; user-select: none }
   .words .changed { color: #a04800; font-weight: 600; text-decoration: underline }
-  &[data-theme=dark] .words .changed { color: #f5a56a }
-  .words .ring { border-color: currentColor }
+  &[data-theme=dark] .words .changed { color: #f5a56a } .words .ring { border-color: currentColor }
   .words .hidden.ring { border-color: #2f6fae }
 }`;
