@@ -4,10 +4,11 @@ import re
 from itertools import takewhile
 from pathlib import Path
 
+from anywidget import AnyWidget
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
-from sphinx.util import logging
+from sphinx.util import inspect, logging
 
 import causal_lab
 
@@ -67,6 +68,7 @@ def setup(app):
     """Write formulas as MathML: browsers draw it by themselves, without a script or a network."""
     app.connect("autodoc-skip-member", skip_what_is_not_ours)
     app.connect("autodoc-process-docstring", results_as_prose, priority=400)  # before napoleon
+    app.connect("autodoc-process-signature", arguments_of_widgets)
     app.connect("html-page-context", wake_explorers)
     app.add_html_math_renderer("mathml", (inline_formula, None), (displayed_formula, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -83,6 +85,16 @@ def skip_what_is_not_ours(app, kind, name, member, skip, options):
     home = getattr(member, "__module__", None) or "causal_lab"
     is_field = (member.__doc__ or "").startswith("Alias for field number")
     return skip or is_field or not home.startswith("causal_lab")
+
+
+def arguments_of_widgets(app, kind, name, thing, options, signature, returns):
+    """Take an explorer's arguments from its __init__: a widget has a __new__ that takes any."""
+    if kind == "class" and issubclass(thing, AnyWidget):
+        own = inspect.signature(thing.__init__, bound_method=True)
+        written = inspect.stringify_signature(
+            own, show_return_annotation=False, unqualified_typehints=True
+        )
+        return written, returns
 
 
 def results_as_prose(app, kind, name, thing, options, lines):

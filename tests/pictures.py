@@ -32,7 +32,9 @@ def differences(drawn, computed, place="picture"):
     if isinstance(computed, dict) and isinstance(drawn, dict) and drawn.keys() == computed.keys():
         parts = [(drawn[name], computed[name], f"{place}.{name}") for name in computed]
     elif isinstance(computed, list) and isinstance(drawn, list) and len(drawn) == len(computed):
-        parts = [(a, b, f"{place}[{n}]") for n, (a, b) in enumerate(zip(drawn, computed))]
+        parts = [
+            (*pair, f"{place}[{n}]") for n, pair in enumerate(zip(drawn, computed, strict=True))
+        ]
     else:
         return [] if drawn == computed else [f"{place}: {drawn!r} is not {computed!r}"]
     return [difference for part in parts for difference in differences(*part)]
