@@ -101,7 +101,8 @@ class DependencyExplorer(Explorer):
         square = Heat(
             moved,
             ahead,
-            absent=~ahead & (moved == 0),  # never seen, which is not the same as hardly seen
+            absent=~ahead & (moved == 0),
+            nothing="never seen",  # which is not the same as hardly seen
             title="hatched: the future; framed: a leak; pale: never seen",
             names=("output", "changed token", "movement, as a share of the row's largest"),
             side=384,
