@@ -18,6 +18,18 @@ BLOCKED_COLOUR = "#e3e3e3"
 HATCH_COLOUR = "#b5b5b5"
 NAN_COLOUR = "#d6218f"
 
+# The names of colours in a picture. Those that may meet in one panel differ in lightness, too.
+COLOUR_OF = {
+    "past": PAST_COLOUR,
+    "future": FUTURE_COLOUR,
+    "missing": "#8f8f8f",
+    "truth": "#8f8f8f",
+    "broken": NAN_COLOUR,
+    "ink": "#1a1a1a",
+    "second": "#159a78",
+    "third": "#5d3091",
+}
+
 WEIGHT_MAP = colormaps["viridis"]
 WEIGHT_TICKS = (0.0, 0.01, 0.1, 0.25, 0.5, 1.0)
 _STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
