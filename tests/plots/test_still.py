@@ -7,6 +7,7 @@ import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import same_color, to_rgba
 from matplotlib.patches import Arc, Rectangle
+from matplotlib.text import Text
 from PIL import Image
 
 from causal_lab.plots.picture import (
@@ -280,6 +281,8 @@ def test_panels_stand_side_by_side_in_order_below_the_sentence_and_above_the_cap
     titles = [ax.get_title(loc="left").replace("\n", " ") for ax in figure.axes]
     assert titles == [line.title, square.title, curve.title.strip()]
     assert figure.texts[0].get_text().replace("\n", " ") == ("a $caption$ " * 30).strip()
+    dollars = [text for text in figure.findobj(Text) if "$" in text.get_text()]
+    assert [text.get_parse_math() for text in dollars] == [False] * 3
     boxes = [ax.get_tightbbox() for ax in (left, right)]
     assert boxes[0].x1 < boxes[1].x0
     assert top.get_tightbbox().y0 > max(box.y1 for box in boxes)
@@ -292,7 +295,8 @@ def test_panels_stand_side_by_side_in_order_below_the_sentence_and_above_the_cap
 
 
 def test_a_still_is_small_and_the_same_each_time():
-    wide = Heat(np.full((32, 32), 0.5), np.triu(np.ones((32, 32), dtype=bool), 1), title="leaks")
+    weights = np.random.default_rng(0).uniform(size=(32, 32))
+    wide = Heat(weights, np.triu(np.ones((32, 32), dtype=bool), 1), title="leaks")
     files = [draw_still(Picture((wide, wide, wide), "three"))._repr_png_() for _ in range(2)]
     assert files[0] == files[1]
     assert len(files[0]) < 60_000
