@@ -42,6 +42,7 @@ class Explorer(anywidget.AnyWidget):
     _name = Unicode().tag(sync=True)
     _controls = List().tag(sync=True)
     _picture = Dict().tag(sync=True)
+    _asked = Dict().tag(sync=True, echo_update=False)  # what a page wishes, and the number of its question
 
     # What a record of it holds: values by control. A control that is not named stands still there.
     GRID: ClassVar[dict[str, Any]] = {}
@@ -59,6 +60,7 @@ class Explorer(anywidget.AnyWidget):
                 raise ValueError(f"{name} must lie between {low} and {high}, got {values[name]!r}")
         self._controls = [control.describe() for control in self.controls().values()]
         self.observe(self._moved, names=list(self._wishes))
+        self.observe(self._hear, names="_asked")
         self.refresh()
 
     @classmethod
@@ -138,35 +140,43 @@ class Explorer(anywidget.AnyWidget):
     def refresh(self) -> None:
         """Compute and show the picture anew, for one whose data has changed."""
         with self._lock:
-            wishes, self._edition = dict(self._wishes), self._edition + 1
-            self._show(wishes)
+            self._edition += 1
+            self._show()
 
-    def _moved(self, change: object) -> None:
+    def _hear(self, change) -> None:
+        """Answer a page."""
         with self._lock:
-            if self._placing:
-                return
-            values = self.values()
-            self._wishes |= {n: v for n, v in values.items() if v != self._placed[n]}
-            self._show(dict(self._wishes))
+            self._wishes |= change.new["wishes"]
+            self._show()
 
-    def _show(self, wishes: dict[str, Any]) -> None:
-        """Compute what the wishes lead to; an error is shown, since callbacks have no cell."""
+    def _moved(self, change) -> None:
+        """Follow a program that moved a control."""
+        with self._lock:
+            if not self._placing:
+                values = self.values()
+                self._wishes |= {n: v for n, v in values.items() if v != self._placed[n]}
+                self._show()
+
+    def _show(self) -> None:
+        """Compute what the wishes lead to; an error is shown, since a callback has no cell."""
+        answer = {"wishes": dict(self._wishes), "asked": self._asked.get("number")}
         try:
-            values = self.settled(**wishes)
+            values = self.settled(**self._wishes)
             with torch.no_grad():
                 picture = self.compute(**values)
+            with self.hold_sync():  # one message
+                self._place(values)
+                self.picture = picture
+                self._picture = {
+                    **answer,
+                    "limits": {name: list(ends) for name, ends in self.limits(**values).items()},
+                    "unused": sorted(self.unused(**values)),
+                    "edition": self._edition,
+                    **picture.message(),
+                }
         except Exception as error:
-            self._picture = {"wishes": wishes, "error": f"{type(error).__name__}: {error}"}
+            self._picture = {**answer, "error": f"{type(error).__name__}: {error}"}
             raise
-        self._place(values)
-        self.picture = picture
-        self._picture = {
-            "wishes": wishes,
-            "limits": {name: list(ends) for name, ends in self.limits(**values).items()},
-            "unused": sorted(self.unused(**values)),
-            "edition": self._edition,
-            **picture.message(),
-        }
 
     def _place(self, values: dict[str, Any]) -> None:
         """Move the controls to where they stand; this must not come back as moves of a hand."""

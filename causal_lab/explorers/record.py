@@ -64,7 +64,8 @@ def pack(explorer, grid: dict[str, Any]) -> bytes:
     head = {
         "name": type(explorer).__name__,
         "controls": _controls(explorer, dict(zip(names, axes, strict=True))),
-        "first": explorer.values(),
+        "first": {n: _nearest(getattr(explorer, n), axis) for n, axis in zip(names, axes, strict=True)},
+        "note": _note(explorer, grid),
         "arrays": [[dtype, shape] for dtype, shape, _ in arrays.things],
         "panels": [json.loads(panel) for panel in panels.things],
         "pictures": [json.loads(picture) for picture in pictures.things],
@@ -114,6 +115,22 @@ def _as_json(panel: dict, arrays: Store) -> str:
         return [number(one) for one in thing] if isinstance(thing, list) else thing
 
     return json.dumps({name: number(part) for name, part in panel.items()}, ensure_ascii=False)
+
+
+def _nearest(value, axis: list):
+    if value in axis:
+        return value
+    return axis[0] if isinstance(value, str) else min(axis, key=lambda one: abs(one - value))
+
+
+def _note(explorer, grid: dict[str, Any]) -> str:
+    """Say what can be moved on a page, and where all of it can."""
+    still = [control.label for name, control in explorer.controls().items() if name not in grid]
+    stands = f" ({', '.join(still)} stand{'s' * (len(still) == 1)} still here)" if still else ""
+    return (
+        f"This picture moves without Python, over what was computed beforehand{stands}. "
+        "In Jupyter all of it moves, and with numbers of your own."
+    )
 
 
 def _controls(explorer, grid: dict[str, list]) -> list[dict]:
