@@ -67,7 +67,7 @@ def draw_curves(ax: Axes, panel: Curves) -> None:
     """Draw curves, cut off where they leave the axis, and an upright line behind them."""
     x = np.arange(panel.values.shape[1]) if panel.x is None else panel.x
     if panel.marked is not None:
-        ax.axvline(panel.marked, color=_GREY, linewidth=1, zorder=1)
+        ax.axvline(panel.marked, color=COLOUR_OF["missing"], linewidth=1, zorder=1)
     lines = []
     for number, (values, colour) in enumerate(zip(panel.values, panel.colours, strict=True)):
         lines += ax.plot(
@@ -81,7 +81,7 @@ def draw_curves(ax: Axes, panel: Curves) -> None:
             markersize=3,
         )
     if panel.log:
-        ax.set_yscale("log")
+        ax.set_yscale("log", nonpositive="mask")
         ax.yaxis.set_major_formatter(lambda power, _: f"{power:g}".replace("e-0", "e-"))
     ax.set_ylim(panel.low, panel.high)
     _dress(ax, panel.axis, panel.label)

@@ -95,7 +95,7 @@ def _coloured(panel: Heat, shape: tuple[int, int]) -> dict:
         colours = WEIGHT_MAP.with_extremes(bad=NAN_COLOUR)
         return {"X": panel.cells, "cmap": colours, "norm": weight_scale()}
     count = len(panel.levels)
-    colours = ListedColormap(WEIGHT_MAP(np.linspace(0, 1, count))).with_extremes(bad=NAN_COLOUR)
+    colours = ListedColormap(WEIGHT_MAP(np.linspace(1, 0.1, count))).with_extremes(bad=NAN_COLOUR)
     norm = BoundaryNorm(np.arange(count + 1) - 0.5, count)
     return {"X": panel.cells, "cmap": colours, "norm": norm}
 
@@ -130,7 +130,7 @@ def _write_numbers(ax: Axes, panel: Heat, shape: tuple[int, int]) -> None:
     cells, silent = panel.cells, np.zeros(shape, dtype=bool)
     for hidden in (panel.blocked, panel.absent):
         silent |= False if hidden is None else (hidden > 0) & (cells == 0)
-    dark = cells < (len(panel.levels) / 2 if panel.levels else 0.25)
+    dark = cells > 0.55 * len(panel.levels) if panel.levels else cells < 0.25
     written = np.where(silent, -np.inf, cells)
     write = (lambda cell: f"{cell:.0f}") if panel.levels else _short
     write_numbers(ax, written, dark | np.isnan(cells), write, room=12)

@@ -70,13 +70,13 @@ def legend_shape(words: Sequence[str], width: float) -> tuple[int, int]:
     return -(-len(words) // columns), columns
 
 
-def explain(ax: Axes, handles: Sequence, words: Sequence[str], above: float = 0.0) -> None:
-    """Put a legend so many pixels above axes, in the rows that :func:`legend_shape` says."""
+def explain(ax: Axes, handles: Sequence, words: Sequence[str]) -> None:
+    """Put a legend over the axes, in the rows that :func:`legend_shape` says."""
     legend = ax.legend(
         handles,
         words,
         loc="lower left",
-        bbox_to_anchor=(0, 1 + above / ax.bbox.height),
+        bbox_to_anchor=(0, 1),
         ncols=legend_shape(words, ax.bbox.width)[1],
         frameon=False,
         fontsize=SMALL,

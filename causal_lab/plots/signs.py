@@ -12,7 +12,7 @@ from causal_lab.plots.room import SMALL, Room, cut, explain, longest, wide
 from causal_lab.plots.style import COLOUR_OF, FUTURE_COLOUR, NAN_COLOUR, printable
 
 _SIGNED_MAP = colormaps["PRGn"]  # neither end is the colour of the past or of the future
-_HANDS = (COLOUR_OF["ink"], COLOUR_OF["second"])
+_HANDS = (COLOUR_OF["past"], COLOUR_OF["third"])
 _WORD, _LINE = 10, 26  # points of a word of a sentence, pixels between its lines
 _LOOKS = {  # colour of the word and of what lies behind it
     "seen": ("black", "none"),
@@ -25,33 +25,36 @@ _LOOKS = {  # colour of the word and of what lies behind it
 def room_of_dials(panel: Dials) -> Room:
     """Say how much room the clocks need.
 
-    >>> room_of_dials(Dials(np.zeros((2, 2)), ("fast", "slow"), ("0°", "0°"))).width
-    220
+    >>> room_of_dials(Dials(np.zeros((2, 2)), ("fast", "slow"), ("0°", "0°"))).height
+    300
     """
-    return Room(panel.side * len(panel.angles), panel.side, above=20, below=22, legend=panel.hands)
+    height = (panel.side + 40) * len(panel.angles)
+    width = max(panel.side + 20, wide(max((len(name) for name in panel.names), default=0)))
+    return Room(width, height, legend=panel.hands)
 
 
 def draw_dials(ax: Axes, panel: Dials) -> None:
-    """Draw clocks with two hands, their names above, and the angle between the hands below."""
-    for place, (hands, name, word) in enumerate(
-        zip(panel.angles.astype(float), panel.names, panel.words, strict=True)
-    ):
-        ax.add_patch(Circle((place, 0), 0.44, fill=False, edgecolor="#b0b0b0"))
+    """Draw clocks with two hands, and below each its name and the angle between the hands."""
+    pitch, count = 1 + 40 / panel.side, len(panel.angles)
+    for place, hands in enumerate(panel.angles.astype(float)):
+        middle = -place * pitch - 0.5
+        ax.add_patch(Circle((0, middle), 0.47, fill=False, edgecolor=COLOUR_OF["missing"]))
         between = (hands[1] - hands[0] + np.pi) % (2 * np.pi) - np.pi  # the shorter way round
         ends = np.degrees(sorted((hands[0], hands[0] + between)))
-        ax.add_patch(
-            Arc((place, 0), 0.4, 0.4, theta1=ends[0], theta2=ends[1], color="#8f8f8f", linewidth=3)
-        )
-        for hand, colour, length in zip(hands, _HANDS, (0.41, 0.33), strict=True):
-            tip = place + length * np.cos(hand), length * np.sin(hand)
-            ax.plot((place, tip[0]), (0, tip[1]), color=colour, linewidth=2.5)
-        style = {"ha": "center", "fontsize": SMALL, "parse_math": False}
-        ax.text(place, 0.49, name, va="bottom", **style)
-        ax.text(place, -0.49, word, va="top", **style)
-    ax.set_xlim(-0.5, max(len(panel.angles), 1) - 0.5)
-    ax.set_ylim(-0.5, 0.5)
+        style = {"theta1": ends[0], "theta2": ends[1], "color": COLOUR_OF["missing"]}
+        ax.add_patch(Arc((0, middle), 0.46, 0.46, linewidth=3, **style))
+        for hand, colour, long in zip(hands, _HANDS, (0.46, 0.38), strict=True):
+            tip = long * np.cos(hand), middle + long * np.sin(hand)
+            ax.plot((0, tip[0]), (middle, tip[1]), color=colour, linewidth=2.5)
+        words = f"{panel.names[place]}\n{panel.words[place]}"
+        below = middle - 0.5
+        ax.text(0, below, words, ha="center", va="top", fontsize=SMALL, parse_math=False)
+    high = max(count, 1) * pitch
+    wide_it_is = high * ax.bbox.width / ax.bbox.height
+    ax.set_xlim(-wide_it_is / 2, wide_it_is / 2)
+    ax.set_ylim(-high, 0)
     ax.axis("off")
-    explain(ax, [Line2D([], [], color=colour, linewidth=2.5) for colour in _HANDS], panel.hands, 16)
+    explain(ax, [Line2D([], [], color=colour, linewidth=2.5) for colour in _HANDS], panel.hands)
 
 
 def room_of_sentence(panel: Sentence, width: float) -> Room:

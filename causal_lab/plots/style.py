@@ -18,16 +18,16 @@ BLOCKED_COLOUR = "#e3e3e3"
 HATCH_COLOUR = "#b5b5b5"
 NAN_COLOUR = "#d6218f"
 
-# The names of colours in a picture. Those that may meet in one panel differ in lightness, too.
+# The names of colours in a picture; explorer.js has the same ones for its light pages.
 COLOUR_OF = {
     "past": PAST_COLOUR,
     "future": FUTURE_COLOUR,
-    "missing": "#8f8f8f",
-    "truth": "#8f8f8f",
+    "missing": "#a3a3a3",
+    "truth": "#757575",
     "broken": NAN_COLOUR,
-    "ink": "#1a1a1a",
-    "second": "#159a78",
-    "third": "#5d3091",
+    "ink": "#1b1b1b",
+    "second": "#17795e",
+    "third": "#7a4fa3",
 }
 
 WEIGHT_MAP = colormaps["viridis"]
