@@ -62,7 +62,7 @@ def _gates(T: int, span: int, ramp: int, shown: str) -> tuple[Heat, Curves, str]
     scores = _scores()[:T, :T] if shown == RANDOM else torch.zeros_like(gates)
     cells = gates if shown == GATES else stable_softmax(scores + gate_to_bias(gates))
     gate, slope = _gate_and_slope(position, span, ramp)
-    kept, causal = int((gate > 0).sum()), T * (T - 1) // 2
+    kept, shut, causal = int((gate > 0).sum()), int((gates == 0).sum()), T * (T - 1) // 2
     square = Heat(
         cells.numpy(),
         (gates == 0).numpy(),
@@ -82,10 +82,8 @@ def _gates(T: int, span: int, ramp: int, shown: str) -> tuple[Heat, Curves, str]
     return (
         square,
         curves,
-        (
-            f"cells blocked exactly: {causal} by the causal mask, {int((gates == 0).sum()) - causal} "
-            f"by the gate; keys the last query uses: {kept} of {T}; need not be kept: {T - kept}"
-        ),
+        f"cells blocked exactly: {causal} by the causal mask, {shut - causal} by the gate; keys "
+        f"the last query uses: {kept} of {T}; need not be kept: {T - kept}",
     )
 
 
