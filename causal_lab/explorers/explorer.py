@@ -43,6 +43,7 @@ class Explorer(anywidget.AnyWidget):
     _controls = List().tag(sync=True)
     _picture = Dict().tag(sync=True)
     _asked = Dict().tag(sync=True, echo_update=False)  # what a page wishes, and the number of its question
+    _ipython_display_ = None  # ipywidgets 7 has one, which would show no still
 
     # What a record of it holds: values by control. A control that is not named stands still there.
     GRID: ClassVar[dict[str, Any]] = {}
