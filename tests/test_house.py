@@ -158,7 +158,8 @@ def late():
 def test_importing_the_package_loads_nothing_heavy():
     code = (
         "import sys, causal_lab\n"
-        "print(sorted({'torch', 'numpy', 'matplotlib', 'anywidget', 'ipywidgets'} & set(sys.modules)))"
+        "heavy = {'torch', 'numpy', 'matplotlib', 'anywidget', 'ipywidgets'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -50,7 +50,7 @@ class Wanderer(Small):
 class Greyed(Deaf):
     """Says of a control that it changes nothing."""
 
-    WHICH = {"t"}
+    WHICH = frozenset({"t"})
 
     def unused(self, **values):
         return self.WHICH
@@ -103,7 +103,7 @@ def test_an_error_in_a_move_is_noticed():
 def test_what_is_greyed_out_or_has_no_room_is_left_out(monkeypatch):
     assert move_all([Greyed()])
     assert move_all([Small(T=1, t=1)])
-    monkeypatch.setattr(Greyed, "WHICH", set(Small.controls()))
+    monkeypatch.setattr(Greyed, "WHICH", frozenset(Small.controls()))
     with pytest.raises(AssertionError, match="no control that can be moved"):
         move_all([Greyed()])
 
