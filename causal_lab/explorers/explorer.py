@@ -154,9 +154,12 @@ class Explorer(anywidget.AnyWidget):
         """Follow a program that moved a control."""
         with self._lock:
             if not self._placing:
-                values = self.values()
-                self._wishes |= {n: v for n, v in values.items() if v != self._placed[n]}
+                moved = {n: v for n, v in self.values().items() if v != self._placed[n]}
+                # Where it is by now is not asked: another thread may have placed it again.
+                self._wishes |= moved | {change.name: change.new}
                 self._show()
+            elif change.new != self._placed[change.name]:  # moved by who observes another control
+                self._wishes[change.name] = change.new
 
     def _show(self) -> None:
         """Compute what the wishes lead to; an error is shown, since a callback has no cell."""
@@ -178,6 +181,8 @@ class Explorer(anywidget.AnyWidget):
         except Exception as error:
             self._picture = {**answer, "error": f"{type(error).__name__}: {error}"}
             raise
+        if self._wishes != answer["wishes"]:
+            self._show()
 
     def _place(self, values: dict[str, Any]) -> None:
         """Move the controls to where they stand; this must not come back as moves of a hand."""
