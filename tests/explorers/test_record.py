@@ -1,4 +1,4 @@
-"""A record holds exactly what Python computes, each thing once, and a page that needs nothing else."""
+"""A record holds exactly what Python computes, each thing once; a saved page needs nothing else."""
 
 import base64
 import itertools
