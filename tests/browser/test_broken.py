@@ -80,12 +80,12 @@ Lame()""",
 forgetful = spoilt("Forgetful", "    next = wishes;\\n", "")
 forgetful.pause = 0.2  # longer than from one move of a pull to the next
 forgetful""",
-    "deaf": """spoilt("Deaf", "    event.stopImmediatePropagation();\\n", "    return;\\n")""",
-    "mute": """spoilt("Mute", "return spots.words(...place);", "return '';")""",
+    "deaf": """spoilt("Deaf", "event.stopImmediatePropagation();", "return;")""",
+    "mute": """spoilt("Mute", "words ? words + ", "false ? words + ")""",
     "pointless": """spoilt("Pointless", '"pointermove"', '"nothing"')""",
     "unseen": """
-style = ".causal-explorer .said {"
-spoilt("Unseen", style, "[data-explorer=Unseen] * { outline: none !important } " + style)""",
+style = "const STYLE = `"
+spoilt("Unseen", style, style + "[data-explorer=Unseen] * { outline: none !important } ")""",
     "console": "Javascript(\"console.error('the widget is not well')\")",
     "cell": "1 / 0",
 }

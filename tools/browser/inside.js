@@ -14,7 +14,7 @@
   };
   const seen = picture => (picture.tagName === 'CANVAS' ? picture.toDataURL()
     : picture.tagName === 'IMG' ? picture.currentSrc || picture.src : picture.outerHTML);
-  const read = root => [...root.querySelectorAll('figcaption, .words, .caption')].map(e => e.innerHTML);
+  const read = root => [...root.querySelectorAll('figcaption, .legend, .words, .caption')].map(e => e.innerHTML);
   const words = cell => explorers(cell).map(root => root.querySelector('.said').textContent).join('');
   const frame = () => new Promise(requestAnimationFrame);
 
