@@ -42,7 +42,8 @@ class Explorer(anywidget.AnyWidget):
     _name = Unicode().tag(sync=True)
     _controls = List().tag(sync=True)
     _picture = Dict().tag(sync=True)
-    _asked = Dict().tag(sync=True, echo_update=False)  # what a page wishes, and the number of its question
+    _asked = Dict().tag(sync=True, echo_update=False)  # a page's wishes, its question's number
+    _ipython_display_ = None  # ipywidgets 7 has one, which would show no still
 
     # What a record of it holds: values by control. A control that is not named stands still there.
     GRID: ClassVar[dict[str, Any]] = {}
@@ -153,9 +154,12 @@ class Explorer(anywidget.AnyWidget):
         """Follow a program that moved a control."""
         with self._lock:
             if not self._placing:
-                values = self.values()
-                self._wishes |= {n: v for n, v in values.items() if v != self._placed[n]}
+                moved = {n: v for n, v in self.values().items() if v != self._placed[n]}
+                # Where it is by now is not asked: another thread may have placed it again.
+                self._wishes |= moved | {change.name: change.new}
                 self._show()
+            elif change.new != self._placed[change.name]:  # moved by who observes another control
+                self._wishes[change.name] = change.new
 
     def _show(self) -> None:
         """Compute what the wishes lead to; an error is shown, since a callback has no cell."""
@@ -177,6 +181,8 @@ class Explorer(anywidget.AnyWidget):
         except Exception as error:
             self._picture = {**answer, "error": f"{type(error).__name__}: {error}"}
             raise
+        if self._wishes != answer["wishes"]:
+            self._show()
 
     def _place(self, values: dict[str, Any]) -> None:
         """Move the controls to where they stand; this must not come back as moves of a hand."""

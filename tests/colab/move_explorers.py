@@ -2,8 +2,12 @@
 
 import gc
 import hashlib
+import itertools
+import json
 
 from causal_lab.explorers import Explorer
+
+QUESTIONS = itertools.count(1)
 
 
 def explorers_in_memory():
@@ -14,37 +18,46 @@ def explorers_in_memory():
     return sorted(found, key=repr)
 
 
-def hidden(control):
-    layout = control.layout
-    return control.disabled or layout.display == "none" or layout.visibility == "hidden"
+def digest(message):
+    """Hash what a browser gets; the number of its own question left out."""
+    kept = {name: part for name, part in message.items() if name != "asked"}
+    written = json.dumps(kept, sort_keys=True, default=lambda data: bytes(data).hex())
+    return hashlib.sha256(written.encode()).hexdigest()
 
 
-def other_places(control):
-    """List, under the name that a browser sends, where else the control could be put."""
-    if hasattr(control, "options"):
-        places = range(len(control.options))
-        return "index", [place for place in places if place != control.index]
-    if hasattr(control, "max"):
-        low, high = control.min, control.max
-        places = [high, low, control.value - control.step, control.value + control.step]
-        return "value", [v for v in places if low <= v <= high and v != control.value]
-    if isinstance(control.value, bool):
-        return "value", [not control.value]
-    return "value", [f"{control.value} again", "one two"]
+def other_places(explorer, name):
+    """List where else a control could stand while the others stay."""
+    control, here = explorer.controls()[name].describe(), getattr(explorer, name)
+    low, high = control.get("low"), control.get("high")
+    low, high = explorer.limits(**explorer.values()).get(name, (low, high))
+    if control["kind"] == "slider":
+        places = [high, low, here - 1, here + 1]
+    elif control["kind"] == "text":
+        places = [f"{here} again", "one two"]
+    else:
+        places = control.get("options", control.get("values"))
+    return [p for p in places if p != here and (low is None or low <= p <= high)]
+
+
+def ask(explorer, wishes):
+    """Ask for a picture as a browser does."""
+    number = f"view {next(QUESTIONS)}"
+    explorer.set_state({"_asked": {"number": number, "wishes": wishes}})
+    answer = explorer._picture
+    assert "error" not in answer, f"{explorer}: {answer['error']}"
+    assert answer["asked"] == number, f"{explorer} did not answer the question about {wishes}"
+    return answer
 
 
 def move_there_and_back(explorer, name):
     """Move one control as a browser's message does, until the picture changes, and back."""
-    control = explorer.controls[name]
-    field, places = other_places(control)
-    home, picture = getattr(control, field), explorer.image.value
+    home, places = explorer._picture, other_places(explorer, name)
     for place in places:
-        control.set_state({field: place})
-        assert not explorer.error.value, f"{explorer} {name}={place}: {explorer.error.value}"
-        changed = explorer.image.value != picture
-        control.set_state({field: home})
-        assert explorer.image.value == picture, f"{explorer} {name}: the picture did not come back"
-        if changed:
+        there = ask(explorer, {**home["wishes"], name: place})
+        changed = [there[part] != home[part] for part in ("panels", "caption")]
+        back = ask(explorer, home["wishes"])
+        assert digest(back) == digest(home), f"{explorer} {name}: the picture did not come back"
+        if any(changed):
             return
     raise AssertionError(f"{explorer} {name}: moved to {places}, the picture stayed the same")
 
@@ -53,9 +66,13 @@ def move_all(explorers):
     """Move all controls that can be moved; give each explorer's picture by its widget's id."""
     assert explorers, "no explorer in memory"
     for explorer in explorers:
-        assert not explorer.error.value, f"{explorer}: {explorer.error.value}"
-        movable = [name for name, c in explorer.controls.items() if not hidden(c)]
+        assert "error" not in explorer._picture, f"{explorer}: {explorer._picture['error']}"
+        movable = [
+            name
+            for name in explorer.controls()
+            if name not in explorer._picture["unused"] and other_places(explorer, name)
+        ]
         assert movable, f"{explorer} has no control that can be moved"
         for name in movable:
             move_there_and_back(explorer, name)
-    return {e.image.model_id: hashlib.sha256(e.image.value).hexdigest() for e in explorers}
+    return {explorer.model_id: digest(explorer._picture) for explorer in explorers}

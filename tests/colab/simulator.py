@@ -29,7 +29,17 @@ print(json.dumps(sorted([d.metadata["Name"], d.version] for d in distributions()
 """
 
 
-STUB = '"""A stub: this is no Colab, it is only shaped like it."""\n'
+STUB = {
+    "__init__": '''"""A stub: this is no Colab, it is only shaped like it."""
+from google.colab import output
+''',
+    # What anywidget asks for there, so that Colab loads widgets that are not its own.
+    "output": """from types import SimpleNamespace
+_widgets = SimpleNamespace(_installed_url=None)
+def enable_custom_widget_manager():
+    _widgets._installed_url = "https://colab.example/manager.js"
+""",
+}
 
 
 class NoNetwork(Exception):
@@ -88,7 +98,7 @@ def build_shared() -> Path:
         [
             sys.base_prefix,
             platform.python_version(),
-            STUB,
+            *STUB.values(),
             requirements.read_text(encoding="utf-8"),
             constraints(),
         ]
@@ -110,9 +120,10 @@ def build_shared() -> Path:
 
 def add_colab_stub(packages: Path) -> None:
     """Let ``google.colab`` be there and loaded, as it is in Colab's kernel."""
-    stub = packages / "google" / "colab" / "__init__.py"
-    stub.parent.mkdir(parents=True)
-    stub.write_text(STUB, encoding="utf-8")
+    folder = packages / "google" / "colab"
+    folder.mkdir(parents=True)
+    for name, text in STUB.items():
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
     (packages / "google_colab_stub.pth").write_text("import google.colab\n", encoding="utf-8")
 
 

@@ -1,74 +1,111 @@
 """What moves the explorers on the simulated machine notices what is broken here."""
 
-import hashlib
+import itertools
 
+import numpy as np
 import pytest
-from move_explorers import explorers_in_memory, hidden, move_all, move_there_and_back, other_places
+from move_explorers import digest, explorers_in_memory, move_all, move_there_and_back, other_places
 
-from causal_lab.explorers import AttentionExplorer, ComposerExplorer, FillExplorer, MaskExplorer
+from causal_lab.explorers import Explorer
+from causal_lab.explorers.controls import Menu, Slider, Steps, Text
+from causal_lab.plots.picture import Heat, Picture
 
 # ipywidgets 7, which Colab has, asks ipykernel for its old Comm; a new ipykernel minds.
 pytestmark = pytest.mark.filterwarnings("ignore:The `ipykernel.comm.Comm` class:DeprecationWarning")
 
 
-@pytest.mark.parametrize("make", [MaskExplorer, AttentionExplorer, FillExplorer])
-def test_an_explorer_that_works_passes_and_is_left_as_it_was(make):
-    explorer = make()
-    before, picture = explorer.values(), explorer.image.value
-    assert move_all([explorer]) == {
-        explorer.image.model_id: hashlib.sha256(picture).hexdigest(),
-    }
-    assert (explorer.values(), explorer.image.value) == (before, picture)
+class Small(Explorer):
+    """One control of each kind."""
+
+    T = Slider("T", 1, 9, 4)
+    t = Slider("a token", 1, 9, 2)
+    fill = Steps("fill", [0.0, 0.5, 1.0], 0.5)
+    mask = Menu("mask", ["one", "two"])
+    words = Text("words", "a b")
+
+    def limits(self, T, **others):
+        return {"t": (1, T)}
+
+    def compute(self, T, t, fill, mask, words):
+        return Picture((Heat(np.full((T, T), fill)),), f"{t} {mask} {words}")
 
 
-def test_a_control_without_a_wire_is_noticed():
-    explorer = MaskExplorer()
-    explorer.controls["position"].unobserve_all()
-    with pytest.raises(AssertionError, match=r"position: moved to .* the picture stayed the same"):
-        move_all([explorer])
+class Deaf(Small):
+    """A hand may move the token, and sees nothing of it."""
+
+    def compute(self, t, **others):
+        return super().compute(t=1, **others)
 
 
-def test_a_picture_that_does_not_come_back_is_noticed(monkeypatch):
-    explorer, paint, count = MaskExplorer(), MaskExplorer.paint, iter(range(100))
+class Wanderer(Small):
+    """Never the same picture twice."""
 
-    def wander(self, state):
-        picture = paint(self, state).copy()
-        picture[0, 0] = next(count)
-        return picture
+    COUNT = itertools.count()
 
-    monkeypatch.setattr(MaskExplorer, "paint", wander)
+    def compute(self, **values):
+        picture = super().compute(**values)
+        return Picture(picture.panels, f"{picture.caption} {next(self.COUNT)}")
+
+
+class Greyed(Deaf):
+    """Says of a control that it changes nothing."""
+
+    WHICH = frozenset({"t"})
+
+    def unused(self, **values):
+        return self.WHICH
+
+
+class Broken(Small):
+    """Works as it is, and nowhere else."""
+
+    def compute(self, T, **others):
+        return super().compute(T=T if T == 4 else 1 / 0, **others)
+
+
+def test_an_explorer_that_works_passes_and_is_left_as_it_was():
+    explorer = Small()
+    before, message = explorer.values(), explorer._picture
+    assert move_all([explorer]) == {explorer.model_id: digest(message)}
+    assert explorer.values() == before
+
+
+def test_a_control_that_moves_nothing_is_noticed():
+    with pytest.raises(AssertionError, match=r"t: moved to .* the picture stayed the same"):
+        move_all([Deaf()])
+
+
+def test_a_picture_that_does_not_come_back_is_noticed():
     with pytest.raises(AssertionError, match="the picture did not come back"):
+        move_all([Wanderer()])
+
+
+def test_an_explorer_that_does_not_hear_is_noticed():
+    explorer = Small()
+    explorer.unobserve(explorer._hear, names="_asked")
+    with pytest.raises(AssertionError, match="did not answer the question"):
         move_all([explorer])
 
 
 def test_an_error_that_is_shown_is_noticed():
-    explorer = MaskExplorer()
-    explorer.error.value = "ValueError: boom"
-    with pytest.raises(AssertionError, match="boom"):
+    explorer = Broken()
+    with pytest.raises(ZeroDivisionError):
+        explorer.T = 5
+    with pytest.raises(AssertionError, match="ZeroDivisionError"):
         move_all([explorer])
 
 
-def test_an_error_in_a_move_is_noticed(monkeypatch):
-    explorer = MaskExplorer()
-    monkeypatch.setattr(explorer, "compute", lambda **values: 1 / 0)
+def test_an_error_in_a_move_is_noticed():
     with pytest.raises(ZeroDivisionError):
-        move_there_and_back(explorer, "position")
+        move_there_and_back(Broken(), "T")
 
 
-def test_what_is_greyed_out_or_hidden_is_left_out():
-    explorer = ComposerExplorer()
-    explorer.controls["first"].value = "causal"
-    assert hidden(explorer.controls["first_size"])
-    move_all([explorer])
-    explorer = MaskExplorer()
-    for how in ({"display": "none"}, {"visibility": "hidden"}):
-        for control in explorer.controls.values():
-            control.layout = how
-        with pytest.raises(AssertionError, match="no control that can be moved"):
-            move_all([explorer])
-        for control in explorer.controls.values():
-            control.layout = {}
-        assert move_all([explorer])
+def test_what_is_greyed_out_or_has_no_room_is_left_out(monkeypatch):
+    assert move_all([Greyed()])
+    assert move_all([Small(T=1, t=1)])
+    monkeypatch.setattr(Greyed, "WHICH", frozenset(Small.controls()))
+    with pytest.raises(AssertionError, match="no control that can be moved"):
+        move_all([Greyed()])
 
 
 def test_a_notebook_without_explorers_is_noticed():
@@ -77,14 +114,25 @@ def test_a_notebook_without_explorers_is_noticed():
 
 
 def test_every_explorer_in_memory_is_found():
-    explorers = [MaskExplorer(), FillExplorer()]
+    explorers = [Small(), Deaf()]
     found = explorers_in_memory()
     assert all(any(one is other for other in found) for one in explorers)
 
 
-def test_every_kind_of_control_has_somewhere_to_go():
-    for explorer in (MaskExplorer(), AttentionExplorer(), FillExplorer()):
-        for control in explorer.controls.values():
-            field, places = other_places(control)
-            assert places
-            assert getattr(control, field) not in places
+def test_every_kind_of_control_goes_where_it_is_not_and_may_be():
+    explorer = Small()
+    assert [other_places(explorer, name) for name in explorer.controls()] == [
+        [9, 1, 3, 5],
+        [4, 1, 1, 3],
+        [0.0, 1.0],
+        ["two"],
+        ["a b again", "one two"],
+    ]
+
+
+def test_a_digest_is_of_all_but_the_number_of_the_question():
+    message = {"asked": 1, "caption": "a", "panels": [{"data": b"1"}]}
+    same = {"asked": 2, "caption": "a", "panels": [{"data": memoryview(b"1")}]}
+    assert digest(message) == digest(same)
+    assert digest(message) != digest({**message, "caption": "b"})
+    assert digest(message) != digest({**message, "panels": [{"data": b"2"}]})
