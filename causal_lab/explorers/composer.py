@@ -1,46 +1,15 @@
 """Choose two masks, combine them, and see what the result lets through."""
 
-import re
-from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from causal_lab.explorers.canvas import Canvas, Cells, HeatPanel
-from causal_lab.explorers.explorer import Explorer, choice, slider
+from causal_lab.explorers.controls import Menu, Slider
+from causal_lab.explorers.explorer import Explorer
+from causal_lab.explorers.menu import MASKS, WINDOW, make_mask, with_size
 from causal_lab.masks.reach import dead_queries, future_pairs, receptive_field, sparsity
-from causal_lab.masks.rules import (
-    generate_causal_mask,
-    generate_document_mask,
-    generate_padding_mask,
-    generate_prefix_mask,
-    generate_retrieval_mask,
-    generate_sliding_window_mask,
-)
-from causal_lab.masks.sparse import (
-    generate_block_sparse_mask,
-    generate_dilated_mask,
-    generate_row_column_mask,
-)
+from causal_lab.plots.picture import Heat, Picture
 
-MAX_TOKENS, MAX_SIZE, MAX_LAYERS = 24, 12, 6
-# Each takes the number of tokens and one size.
-MASKS = {
-    "causal": lambda T, n: generate_causal_mask(T, device="cpu"),
-    "window of n": lambda T, n: generate_sliding_window_mask(T, n, device="cpu"),
-    "window of n and a sink": lambda T, n: generate_sliding_window_mask(
-        T, n, sinks=1, device="cpu"
-    ),
-    "in steps of n": lambda T, n: generate_dilated_mask(T, n, device="cpu"),
-    "blocks of n": lambda T, n: generate_block_sparse_mask(T, n, device="cpu"),
-    "prefix of n": lambda T, n: generate_prefix_mask(T, min(n, T), device="cpu"),
-    "documents of n": lambda T, n: generate_document_mask(_number(T, n)),
-    "n of padding": lambda T, n: _padding(T, n),
-    "passages of n": lambda T, n: _passages(T, n),
-    "image, n wide": lambda T, n: _image(T, n),
-    "nothing blocked": lambda T, n: torch.zeros(T, T, dtype=torch.bool, device="cpu"),
-}
 OPERATORS = {
     "A | B": lambda a, b: a | b,
     "A & B": lambda a, b: a & b,
@@ -51,141 +20,88 @@ OPERATORS = {
 }
 
 
-@dataclass(frozen=True)
-class ComposerState:
-    """What a :class:`ComposerExplorer` shows.
-
-    Args:
-        first, second, combined: bool, (query, key) = (T, T), the two masks and what became of them,
-            True where the query may not look.
-        titles: what each of the three is.
-        layers: how many layers use the mask.
-        reached: share of all pairs through which information came after these layers.
-
-    >>> ComposerExplorer(T=4).state.combined.shape
-    (4, 4)
-    """
-
-    first: np.ndarray
-    second: np.ndarray
-    combined: np.ndarray
-    titles: tuple[str, str, str]
-    layers: int
-    reached: float
-
-    @property
-    def ahead(self) -> int:
-        """How many pairs see the future."""
-        return future_pairs(torch.from_numpy(self.combined))
-
-    @property
-    def dead(self) -> list[int]:
-        """Which queries see nothing."""
-        return np.flatnonzero(dead_queries(torch.from_numpy(self.combined))).tolist()
-
-
-def composer_state(
-    T: int, first: str, first_size: int, operator: str, second: str, second_size: int, layers: int
-) -> ComposerState:
-    """Compute what a :class:`ComposerExplorer` shows.
-
-    Args:
-        first, second: names in ``MASKS``.
-        first_size, second_size: the n in the name.
-        operator: a name in ``OPERATORS``.
-        layers: for the share that is reached.
-
-    >>> composer_state(4, "causal", 1, "~A", "causal", 1, 1).ahead
-    6
-    """
-    a, b = MASKS[first](T, first_size), MASKS[second](T, second_size)
-    combined = OPERATORS[operator](a, b)
-    reached = 1 - sparsity(~receptive_field(combined, layers))
-    titles = "A: " + _named(first, first_size), "B: " + _named(second, second_size), operator
-    return ComposerState(a.numpy(), b.numpy(), combined.numpy(), titles, layers, reached)
-
-
 class ComposerExplorer(Explorer):
     """Choose two masks and an operator; see the result, its leaks and its dead rows.
 
-    Args:
-        T: tokens at first, 1 to 24.
-
-    >>> explorer = ComposerExplorer(T=8)
-    >>> explorer.controls["operator"].value = "A & B"
-    >>> explorer.state.ahead
-    12
+    >>> ComposerExplorer(T=4, operator="~A").picture.caption[:39]
+    '62% blocked; 6 pairs see the future (fr'
     """
 
-    def __init__(self, T: int = 12):
-        names = list(MASKS)
-        controls = {
-            "first": choice("A", names, "window of n"),
-            "first_size": slider("n of A", 5, 1, MAX_SIZE),
-            "second": choice("B", names, "documents of n"),
-            "second_size": slider("n of B", 4, 1, MAX_SIZE),
-            "operator": choice("combine", list(OPERATORS)),
-            "T": slider("T, number of tokens", T, 1, MAX_TOKENS),
-            "layers": slider("layers", 2, 1, MAX_LAYERS),
-        }
-        panels = [HeatPanel(224, colour_bar=False, words=False) for _ in range(3)]
-        super().__init__(controls, Canvas(panels))
+    first = Menu("A", MASKS, WINDOW)
+    first_size = Slider("n of A", 1, 12, 5)
+    second = Menu("B", MASKS, "documents of n")
+    second_size = Slider("n of B", 1, 12, 4)
+    operator = Menu("combine", OPERATORS)
+    T = Slider("T, number of tokens", 1, 24, 12)
+    layers = Slider("layers", 1, 6, 2)
 
-    def unused(  # noqa: D102
-        self, first: str, operator: str, second: str, **others
-    ) -> set[str]:
+    GRID: ClassVar = {
+        "first": list(MASKS),
+        "first_size": (2, 5),
+        "second": list(MASKS),
+        "operator": list(OPERATORS),
+        "T": (4, 8, 12, 16),
+        "layers": (1, 2),
+    }
+
+    def unused(self, first: str, operator: str, second: str, **others) -> set[str]:  # noqa: D102
         idle = {
-            name
-            for name, mask in (("first_size", first), ("second_size", second))
-            if not _has_size(mask)
+            "first_size": not _has_size(first),
+            "second": "B" not in operator,
+            "second_size": "B" not in operator or not _has_size(second),
         }
-        return idle | ({"second", "second_size"} if "B" not in operator else set())
+        return {name for name, is_idle in idle.items() if is_idle}
 
-    def compute(self, **values) -> ComposerState:  # noqa: D102
-        return composer_state(**values)
-
-    def paint(self, state: ComposerState) -> np.ndarray:  # noqa: D102
-        T = len(state.combined)
-        ahead = ~state.combined & np.triu(np.ones((T, T), dtype=bool), 1)
-        share = sparsity(torch.from_numpy(state.combined))
-        return self.canvas.paint(
-            [
-                Cells(None, state.first),
-                Cells(None, state.second),
-                Cells(None, state.combined, framed=ahead, marked=state.dead),
-            ],
-            titles=state.titles,
-            caption=f"{share:.0%} blocked; {state.ahead} pairs see the future (framed); "
-            f"{len(state.dead)} queries see nothing (bars); {state.layers} "
-            f"layer{'s' * (state.layers > 1)} reach {state.reached:.0%} of all pairs",
+    def compute(  # noqa: D102
+        self,
+        first: str,
+        first_size: int,
+        second: str,
+        second_size: int,
+        operator: str,
+        T: int,
+        layers: int,
+    ) -> Picture:
+        a, b = make_mask(first, T, first_size), make_mask(second, T, second_size)
+        combined = OPERATORS[operator](a, b)
+        dead, ahead = dead_queries(combined), future_pairs(combined)
+        share, reached = sparsity(combined), 1 - sparsity(~receptive_field(combined, layers))
+        panels = (
+            Heat(blocked=a.numpy(), title=f"A: {with_size(first, first_size)}", side=224),
+            Heat(blocked=b.numpy(), title=f"B: {with_size(second, second_size)}", side=224)
+            if "B" in operator
+            else _pale(T),
+            Heat(
+                blocked=combined.numpy(),
+                frames=(~combined).triu(1).numpy(),  # 1 is "future"
+                rows=tuple(dead.nonzero().flatten().tolist()),
+                title=operator,
+                side=224,
+            ),
+        )
+        return Picture(
+            panels,
+            f"{share:.0%} blocked; {_count(ahead, 'pair')} the future (framed); "
+            f"{_count(int(dead.sum()), 'query')} nothing (marked); {layers} "
+            f"{'layer reaches' if layers == 1 else 'layers reach'} {reached:.0%} of all pairs",
         )
 
 
+def _pale(T: int) -> Heat:
+    blocked, absent = np.zeros((T, T), dtype=bool), np.ones((T, T), dtype=bool)
+    return Heat(blocked=blocked, absent=absent, title="B: not asked", side=224)
+
+
 def _has_size(name: str) -> bool:
-    return _named(name, 0) != name
+    return with_size(name, 0) != name
 
 
-def _named(name: str, size: int) -> str:
-    """Put the size in the place of the n."""
-    return re.sub(r"\bn\b", str(size), name)
+def _count(number: int, thing: str) -> str:
+    """Say how many of them see.
 
-
-def _number(T: int, size: int) -> Tensor:
-    """Cut the text into pieces and give each token the number of its piece, from 1."""
-    return torch.arange(T, device="cpu") // size + 1
-
-
-def _padding(T: int, size: int) -> Tensor:
-    padding = generate_padding_mask([max(T - size, 0)], T, side="left", device="cpu")
-    return padding[0, 0].expand(T, T)
-
-
-def _passages(T: int, size: int) -> Tensor:
-    """Cut the text into passages; the last piece is a question, which sees all of them."""
-    segments = _number(T, size)
-    return generate_retrieval_mask(segments.where(segments < segments[-1], 0))
-
-
-def _image(T: int, width: int) -> Tensor:
-    """Cut an image off after T pixels; its last row may be short."""
-    return generate_row_column_mask(-(-T // width), width, device="cpu")[:T, :T]
+    >>> _count(1, "query"), _count(2, "query")
+    ('1 query sees', '2 queries see')
+    """
+    if number == 1:
+        return f"1 {thing} sees"
+    return f"{number} {thing[:-1] + 'ies' if thing.endswith('y') else thing + 's'} see"

@@ -1,124 +1,142 @@
 """Which output depends on which token, measured in a real model, as layers are stacked."""
 
-from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm
 
-from causal_lab.explorers.canvas import Canvas, Cells, HeatPanel
-from causal_lab.explorers.explorer import Explorer, choice, slider
-from causal_lab.masks.rules import generate_causal_mask
-from causal_lab.models.transformer import GPT, Transformer
+from causal_lab.attention.formula import attend_fused
+from causal_lab.attention.heads import merge_heads, split_heads
+from causal_lab.causality import check_causality
+from causal_lab.explorers.controls import Menu, Slider
+from causal_lab.explorers.explorer import Explorer
+from causal_lab.explorers.menu import CAUSAL, NO_MASK, WINDOW, make_mask, with_size
+from causal_lab.models.transformer import GPT
+from causal_lab.plots.picture import Heat, Picture
 
 MAX_TOKENS, MAX_LAYERS = 32, 6
-CAUSAL, WINDOW, NO_MASK = "causal, as in GPT", "causal, a window of 3", "none, as in BERT"
+WINDOW_OF_3 = with_size(WINDOW, 3)
+MASKS = {CAUSAL: CAUSAL, WINDOW_OF_3: WINDOW, NO_MASK: NO_MASK}
+NOTHING, TOO_FAR = "nothing planted", "triu(2) in place of triu(1)"
+BATCH_NORM, MERGE = "batch norm, in training", "heads merged without transposing"
+PLANTS = [NOTHING, TOO_FAR, BATCH_NORM, MERGE]
 
 
-@dataclass(frozen=True)
-class DependencyState:
-    """What a :class:`DependencyExplorer` shows.
-
-    Args:
-        moved: (output, token) = (T, T), how far each output moved when a token changed, as a share
-            of its largest move; 0 means that no bit of it changed.
-
-    >>> DependencyState(np.tril(np.ones((3, 3)))).leaks
-    0
-    """
-
-    moved: np.ndarray
-
-    @property
-    def leaks(self) -> int:
-        """How many outputs depend on a token after them, counted pair by pair."""
-        return int((np.triu(self.moved, 1) > 0).sum())
-
-    @property
-    def furthest(self) -> int:
-        """How far back the last output sees, its own position included."""
-        seen = np.flatnonzero(self.moved[-1] > 0)
-        return int(len(self.moved) - seen.min()) if len(seen) else 0
-
-
-def chosen_mask(T: int, mask: str) -> Tensor:
-    """Make the mask that a menu names.
+class Reader(nn.Module):
+    """The first layers of a model, with a mask and perhaps a bug in each: ids in, vectors out.
 
     Args:
-        mask: ``CAUSAL``, ``WINDOW`` or ``NO_MASK``.
+        mask: a key of ``MASKS``.
+        plant: one of ``PLANTS``.
 
-    Returns:
-        bool, (query, key) = (T, T), on the CPU, where all explorers compute.
-
-    >>> chosen_mask(4, WINDOW).int().tolist()[3]
-    [1, 0, 0, 0]
+    >>> model = GPT(20, 8, d_model=8, num_heads=2, num_layers=2)
+    >>> Reader(model, 1, CAUSAL, NOTHING)(torch.tensor([[3, 5, 7]])).shape
+    torch.Size([1, 3, 8])
     """
-    blocked = generate_causal_mask(T, device="cpu")
-    if mask == NO_MASK:
-        return torch.zeros_like(blocked)
-    return blocked if mask == CAUSAL else blocked | ~torch.ones_like(blocked).triu(-2)
 
+    def __init__(self, model: GPT, layers: int, mask: str, plant: str):
+        super().__init__()
+        self.model, self.layers, self.mask, self.plant = model, layers, mask, plant
 
-@torch.no_grad()
-def dependency_state(
-    T: int, layers: int, mask: str, model: Transformer, ids: Tensor
-) -> DependencyState:
-    """Compute what a :class:`DependencyExplorer` shows: change each token, look at every output.
+    def forward(self, ids: Tensor) -> Tensor:  # noqa: D102
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        x = self.model.position.embed(self.model.token_embedding(ids), positions)
+        blocked = make_mask(MASKS[self.mask], len(positions), 3)
+        if self.plant == TOO_FAR:
+            blocked.diagonal(1).fill_(False)
+        for block in self.model.blocks[: self.layers]:
+            x = x + self._attend(block.attention, self._norm(block, x), blocked)
+            x = x + block.mlp(block.mlp_norm(x))
+        return x
 
-    Args:
-        layers: how many of the model's blocks are used.
-        mask: ``CAUSAL``, ``WINDOW`` or ``NO_MASK``.
-        ids: integer, shape (at least T,), the tokens; the first T are used.
+    def _norm(self, block: nn.Module, x: Tensor) -> Tensor:
+        if self.plant == BATCH_NORM:  # over all positions; each text is a batch of its own
+            return layer_norm(x.mT, x.shape[1:2]).mT
+        return block.attention_norm(x)
 
-    >>> model = GPT(20, MAX_TOKENS, d_model=16, num_heads=2, num_layers=2)
-    >>> dependency_state(3, 2, CAUSAL, model.eval(), torch.tensor([3, 5, 7])).leaks
-    0
-    """
-    ids = ids[:T]
-    vocabulary = model.token_embedding.num_embeddings
-    # Row 0 as it is, row j + 1 with token j changed: one pass for all.
-    texts = ids.repeat(T + 1, 1)
-    positions = torch.arange(T, device=ids.device)
-    texts[positions + 1, positions] = (ids + 1) % vocabulary
-    x = model.position.embed(model.token_embedding(texts), positions)
-    blocked = chosen_mask(T, mask)
-    for block in model.blocks[:layers]:
-        x = block(x, blocked)
-    moved = (x[1:] - x[0]).abs().amax(dim=-1).T  # (output, changed token)
-    return DependencyState((moved / moved.amax(dim=-1, keepdim=True)).numpy())
+    def _attend(self, layer: nn.Module, x: Tensor, blocked: Tensor) -> Tensor:
+        projections = layer.query_projection, layer.key_projection, layer.value_projection
+        q, k, v = (split_heads(project(x), layer.num_heads) for project in projections)
+        heads = attend_fused(q, k, v, blocked, None)  # (batch, head, length, dim)
+        merged = heads.reshape(x.shape) if self.plant == MERGE else merge_heads(heads)
+        return layer.output_projection(merged)
 
 
 class DependencyExplorer(Explorer):
     """Slide over tokens and layers, and see what every output of a model depends on.
 
-    >>> DependencyExplorer(T=6).state.leaks
-    0
+    >>> explorer = DependencyExplorer(T=6, plant=MERGE)
+    >>> explorer.picture.caption.split(": ")[-1]
+    'NOT causal, output 0 depends on input 1'
     """
 
-    def __init__(self, T: int = 8, layers: int = 2):
+    T = Slider("T, number of tokens", 1, MAX_TOKENS, 8)
+    layers = Slider("layers", 1, MAX_LAYERS, 2)
+    mask = Menu("mask", MASKS)
+    plant = Menu("planted bug", PLANTS)
+
+    GRID: ClassVar = {
+        "T": [*range(1, 9), 10, 12, 14, 16],
+        "layers": range(1, MAX_LAYERS + 1),
+        "mask": list(MASKS),
+        "plant": PLANTS,
+    }
+
+    def __init__(self, **values):
         generator = torch.Generator().manual_seed(0)
         self.model = _build(generator)
         self.ids = torch.randint(50, (MAX_TOKENS,), generator=generator, device="cpu")
-        controls = {
-            "T": slider("T, number of tokens", T, 1, MAX_TOKENS),
-            "layers": slider("layers", layers, 1, MAX_LAYERS),
-            "mask": choice("mask", [CAUSAL, WINDOW, NO_MASK]),
-        }
-        names = ("output", "changed token", "movement, as a share of the row's largest")
-        super().__init__(controls, Canvas([HeatPanel(384, words=False, names=names)]))
+        self.verdicts: dict[tuple[str, str], str] = {}
+        super().__init__(**values)
 
-    def compute(self, T: int, layers: int, mask: str) -> DependencyState:  # noqa: D102
-        return dependency_state(T, layers, mask, self.model, self.ids)
+    def unused(self, mask: str, **others) -> set[str]:  # noqa: D102
+        return {"plant"} if mask == NO_MASK else set()  # there is no future left to hide
 
-    def paint(self, state: DependencyState) -> np.ndarray:  # noqa: D102
-        T = len(state.moved)
+    def compute(self, T: int, layers: int, mask: str, plant: str) -> Picture:  # noqa: D102
+        plant = NOTHING if mask == NO_MASK else plant
+        moved = self._movements(Reader(self.model, layers, mask, plant), T)
         ahead = np.triu(np.ones((T, T), dtype=bool), 1)
-        return self.canvas.paint(
-            [Cells(state.moved, ahead)],
-            titles=["hatched: the future; framed: a leak"],
-            caption=f"pairs that see the future: {state.leaks}; "
-            f"the last output sees {state.furthest} of {T} tokens",
+        square = Heat(
+            moved,
+            ahead,
+            absent=~ahead & (moved == 0),
+            nothing="never seen",  # which is not the same as hardly seen
+            title="hatched: the future; framed: a leak; pale: never seen",
+            names=("output", "changed token", "movement, as a share of the row's largest"),
+            side=384,
         )
+        return Picture(
+            (square,),
+            f"pairs that see the future: {(moved[ahead] > 0).sum()}; the last output sees "
+            f"{T - (moved[-1] > 0).argmax()} of {T} tokens. check_causality, at the first cut of 4 "
+            f"tokens, with 2 such layers: {self._verdict(mask, plant)}",
+        )
+
+    @torch.no_grad()
+    def _movements(self, reader: Reader, T: int) -> np.ndarray:
+        """Change each token, look at every output: (output, token) = (T, T), 0 to 1."""
+        # Row 0 as it is, row j + 1 with token j changed: one pass for all.
+        texts, places = self.ids[:T].repeat(T + 1, 1), torch.arange(T, device="cpu")
+        texts[places + 1, places] = (self.ids[:T] + 1) % 50
+        x = reader(texts)
+        moved = (x[1:] - x[0]).abs().amax(dim=-1).T
+        return (moved / moved.amax(dim=-1, keepdim=True)).numpy()
+
+    def _verdict(self, mask: str, plant: str) -> str:
+        """Ask the checker, once for each mask and bug: it takes longer than a slider may."""
+        if (mask, plant) not in self.verdicts:
+            with torch.device("cpu"):
+                reader = Reader(self.model, 2, mask, plant)
+                report = check_causality(reader, self.ids[None, :4], cuts=[1])
+            leak = report.first_leak
+            self.verdicts[mask, plant] = (
+                "causal"
+                if report.causal
+                else f"NOT causal, output {leak.output} depends on input {leak.input}"
+            )
+        return self.verdicts[mask, plant]
 
 
 def _build(generator: torch.Generator) -> GPT:
@@ -127,9 +145,7 @@ def _build(generator: torch.Generator) -> GPT:
     try:
         torch.set_default_dtype(torch.float32)
         with torch.device("cpu"):
-            model = GPT(
-                50, MAX_TOKENS, d_model=16, num_heads=2, num_layers=MAX_LAYERS, generator=generator
-            )
+            options = {"d_model": 16, "num_heads": 2, "num_layers": MAX_LAYERS}
+            return GPT(50, MAX_TOKENS, **options, generator=generator).eval()
     finally:
         torch.set_default_dtype(default)
-    return model.eval()

@@ -460,7 +460,7 @@ function heat(panel, colours, room) {
   const [rows, columns] = (cells ?? blocked).shape;
   const [left, top] = [labels ? 100 : 46, panel.above.length ? 22 : 8];
   const scale = cells && !levels.length;
-  const right = (scale ? 62 : 8) + (panel.right.length ? 42 : 0);
+  const right = (scale ? 64 : 8) + (panel.right.length ? 42 : 0);
   const side = Math.min(panel.side, Math.max(room - left - right, 120));
   const [width, height] = [left + side + right, top + side + (labels ? 92 : 40)];
   const first = columns - rows; // the queries are the last of the keys
@@ -503,7 +503,7 @@ function heat(panel, colours, room) {
     for (const [column, word] of wide < 27 ? [] : panel.above.entries()) {
       write(pen, word, left + (column + 0.5) * wide, top - 9, small);
     }
-    if (scale) colourBar(pen, width - 52, top, side, names[2], colours);
+    if (scale) colourBar(pen, width - 54, top, side, names[2], colours);
   }
   function mark(pen, n, [x, y]) {
     const frame = FRAME[frames?.data[n] ?? 0];
@@ -519,7 +519,7 @@ function heat(panel, colours, room) {
   function words(row, column) {
     const n = row * columns + column;
     const value = cells && (levels.length ? levels[cells.data[n]] : short(cells.data[n]));
-    const state = absent?.data[n] ? "nothing was computed" : hatched(n) ? "blocked" : value ?? "open";
+    const state = absent?.data[n] ? panel.nothing : hatched(n) ? "blocked" : value ?? "open";
     const [query, looked] = [named(names[0], row + first, labels), named(names[1], column, labels)];
     return `${query} → ${looked}: ${state}${WHY[frames?.data[n] ?? 0]}`;
   }
@@ -536,7 +536,7 @@ function colourBar(pen, x, top, side, name, colours) {
     const y = top + Math.min(Math.max((1 - Math.sqrt(tick)) * side, 6), side - 6);
     write(pen, `${tick}`, x + 14, y, { ink: colours.ink, align: "left", small: true });
   }
-  write(pen, name, x + 44, top + side / 2, { ink: colours.soft, turned: true });
+  write(pen, name, x + 46, top + side / 2, { ink: colours.soft, turned: true });
 }
 
 // Blow cells up to pixels; where the shade is 0, hatch.
@@ -628,7 +628,7 @@ function curves(panel, colours, room) {
   }
   function trace(pen, one) {
     const half = panel.steps ? (x(xs[1] ?? 1) - x(xs[0])) / 2 : 0;
-    pen.setLineDash(panel.dashed.includes(one) ? [6, 4] : []);
+    pen.setLineDash(panel.dashed.includes(one) ? [7, 6] : []);
     pen.beginPath();
     let drawing = false;
     for (let n = 0; n < points; n++) {
@@ -893,6 +893,6 @@ const STYLE = `.causal-explorer {
   .words span { padding: 2px 4px; border-radius: 4px; border: 2px solid transparent }
   .words .hidden { color: transparent; background: #9a9a9a; user-select: none }
   .words .changed { color: #a04800; font-weight: 600; text-decoration: underline }
-  &[data-theme=dark] .words .changed { color: #f5a56a } .words .ring { border-color: currentColor }
+  &[data-theme=dark] .words .changed { color: #f5a56a } .words .plain { opacity: .7 } .words .ring { border-color: currentColor }
   .words .hidden.ring { border-color: #2f6fae }
 }`;

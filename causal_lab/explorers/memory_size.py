@@ -1,158 +1,138 @@
 """How much memory the keys and values of a text need, from one token to a million."""
 
-from dataclasses import dataclass
+import math
+from typing import ClassVar, NamedTuple
 
-import ipywidgets as widgets
-import numpy as np
 import torch
 
-from causal_lab.explorers.canvas import Canvas, SizePanel, Sizes, readable_size
-from causal_lab.explorers.explorer import Explorer, choice, slider
+from causal_lab.explorers.controls import Menu, Slider, Steps
+from causal_lab.explorers.explorer import Explorer
 from causal_lab.models.cache import cache_nbytes
+from causal_lab.plots.picture import Picture, Sizes
 
 OWN = "your own"
-# Layers, heads that have keys and values of their own, numbers per head, longest text.
-PRESETS = {
-    "GPT-2": (12, 12, 64, 1024),
-    "GPT-2 XL": (48, 25, 64, 1024),
-    "Llama 2 7B": (32, 32, 128, 4096),
-    "Llama 3 8B": (32, 8, 128, 8192),
-    "Llama 3 70B": (80, 8, 128, 8192),
-    "Mistral 7B": (32, 8, 128, 8192),
-}
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-WINDOW = 4096
-MAX_TOKENS = 2**20
-_NUMBERS = ("layers", "heads", "head_dim", "T")  # what a preset says
-_ROWS = ("one token", "one text", "the batch", f"the batch, a window of {WINDOW:,}")
+LENGTHS, WINDOW = [2**power for power in range(21)], 4096
+_THINGS = {"layers": "layer", "heads": "head", "head_dim": "number", "T": "token", "batch": "text"}
 _MARKS = ((16 * 2**30, "16 GiB, a small GPU"), (80 * 2**30, "80 GiB, a large one"))
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
-@dataclass(frozen=True)
-class CacheState:
-    """What a :class:`CacheExplorer` shows.
+class Preset(NamedTuple):
+    """A well-known model in numbers; the first four are what the sliders show."""
 
-    Args:
-        nbytes: int64, (row,) = (4,), one token of one text, one text, all texts, and all texts if
-            only a window of each is remembered.
-        formula: the product with its numbers put in.
-        models: known models that have these layers, heads and numbers per head.
-
-    >>> (CacheExplorer("GPT-2").state.nbytes / 2**10).tolist()
-    [36.0, 36864.0, 36864.0, 36864.0]
-    """
-
-    nbytes: np.ndarray
-    formula: str
-    models: tuple[str, ...]
+    layers: int
+    heads: int  # that have keys and values of their own
+    group: int  # query heads that share the keys of one head
+    head_dim: int
+    longest: int  # tokens of the longest text that it was made for
+    parameters: int  # counted from the sizes of its matrices, the token table included
 
 
-def cache_state(
-    layers: int, heads: int, head_dim: int, T: int, batch: int, dtype: str
-) -> CacheState:
-    """Compute what a :class:`CacheExplorer` shows.
-
-    Args:
-        layers, heads, head_dim: of the model; ``heads`` counts those that have keys and values of
-            their own.
-        dtype: a key of ``DTYPES``.
-
-    >>> cache_state(32, 32, 128, 4096, 1, "bfloat16").formula
-    '2 · 32 layers · 32 heads · 128 · 4,096 tokens · 1 text · 2 bytes = 2 GiB'
-    """
-    number = DTYPES[dtype]
-    nbytes = [
-        cache_nbytes(layers, heads, head_dim, length, batch=texts, dtype=number)
-        for length, texts in ((1, 1), (T, 1), (T, batch), (min(T, WINDOW), batch))
-    ]
-    factors = (
-        "2",
-        _count(layers, "layer"),
-        _count(heads, "head"),
-        f"{head_dim}",
-        _count(T, "token"),
-        _count(batch, "text"),
-        _count(number.itemsize, "byte"),
-    )
-    formula = f"{' · '.join(factors)} = {readable_size(nbytes[2])}"
-    # By their numbers and not by the menu: the same sliders must give the same picture.
-    models = tuple(n for n, sizes in PRESETS.items() if sizes[:3] == (layers, heads, head_dim))
-    return CacheState(np.array(nbytes, dtype=np.int64), formula, models)
+PRESETS = {
+    "GPT-2": Preset(12, 12, 1, 64, 1024, 124_439_808),
+    "GPT-2 XL": Preset(48, 25, 1, 64, 1024, 1_557_611_200),
+    "Llama 2 7B": Preset(32, 32, 1, 128, 4096, 6_738_415_616),
+    "Llama 3 8B": Preset(32, 8, 4, 128, 8192, 8_030_261_248),
+    "Llama 3 70B": Preset(80, 8, 8, 128, 8192, 70_553_706_496),
+    "Mistral 7B": Preset(32, 8, 4, 128, 8192, 7_241_732_096),
+}
 
 
 class CacheExplorer(Explorer):
     """Slide over a model's sizes and the length of the text, and see the memory of the cache.
 
-    The menu puts the sliders where a well-known model has them. A slider that leaves these numbers
-    turns the menu to "your own", which keeps the numbers for when it is chosen again.
+    A well-known model pins the sliders to its sizes; with "your own" they are free. Sources:
+    Radford et al., "Language models are unsupervised multitask learners", 2019; Touvron et al.,
+    "Llama 2", 2023; Grattafiori et al., "The Llama 3 herd of models", 2024; Jiang et al., "Mistral
+    7B", 2023, which remembers a window of 4,096. Grouped queries: Ainslie et al., "GQA", 2023.
 
-    Sources: Radford et al., "Language models are unsupervised multitask learners", 2019; Touvron et
-    al., "Llama 2", 2023; Grattafiori et al., "The Llama 3 herd of models", 2024; Jiang et al.,
-    "Mistral 7B", 2023, which remembers a window of 4,096.
-
-    Args:
-        model: the model at first, a key of ``PRESETS``.
-
-    >>> explorer = CacheExplorer("GPT-2")
-    >>> explorer.controls["layers"].value = 24
-    >>> explorer.controls["model"].value
-    'your own'
+    >>> explorer = CacheExplorer(model="GPT-2")
+    >>> explorer.picture.panels[0].words[0]
+    '36 KiB'
     """
 
-    def __init__(self, model: str = "Llama 2 7B"):
-        menu = choice("model", [*PRESETS, OWN], model)
-        self._own = PRESETS.get(model, PRESETS["Llama 2 7B"])
-        self._chosen = model
-        layers, heads, head_dim, T = self._own
-        controls = {
-            "model": menu,
-            "layers": slider("layers", layers, 1, 96),
-            "heads": slider("heads with keys of their own", heads, 1, 96),
-            "head_dim": slider("head_dim, numbers per head", head_dim, 8, 256),
-            "T": widgets.SelectionSlider(
-                options=[(f"{2**power:,}", 2**power) for power in range(21)],
-                value=T,
-                description="T, tokens of a text",
-                style={"description_width": "initial"},
-                layout=widgets.Layout(width="380px", margin="2px 16px 2px 0"),
-            ),
-            "batch": slider("batch, texts", 1, 1, 64),
-            "dtype": choice("dtype", list(DTYPES)),
-        }
-        super().__init__(controls, Canvas([SizePanel(_ROWS, _MARKS)]))
+    model = Menu("model", [*PRESETS, OWN], "Llama 3 8B")
+    layers = Slider("layers", 1, 96, 32)
+    heads = Slider("heads with keys of their own", 1, 96, 8)
+    group = Slider("query heads that share them", 1, 16, 4)
+    head_dim = Slider("numbers per head", 8, 256, 128)
+    T = Steps("T, tokens of a text", LENGTHS, 8192, words=[f"{T:,}" for T in LENGTHS])
+    batch = Slider("batch, texts", 1, 64, 8)
+    dtype = Menu("dtype", list(DTYPES))
 
-    def compute(self, model: str, **values) -> CacheState:  # noqa: D102
-        return cache_state(**values)
+    GRID: ClassVar = {
+        "model": [*PRESETS, OWN],
+        "heads": (1, 4, 8, 12, 25, 32),
+        "group": (1, 2, 4, 8),
+        "T": LENGTHS,
+        "batch": (1, 8, 64),
+        "dtype": list(DTYPES),
+    }
 
-    def paint(self, state: CacheState) -> np.ndarray:  # noqa: D102
-        owner = " and ".join(state.models) or "a model of your own"
-        return self.canvas.paint(
-            [Sizes(state.nbytes)],
-            titles=[f"memory that keys and values take in {owner}"],
-            caption=state.formula,
+    def limits(self, model: str, **others) -> dict[str, tuple[int, int]]:  # noqa: D102
+        sizes = PRESETS[model][:4] if model in PRESETS else ()
+        return {name: (size, size) for name, size in zip(Preset._fields, sizes, strict=False)}
+
+    def compute(self, model: str, **sizes) -> Picture:  # noqa: D102
+        preset, owner = PRESETS.get(model), "a model of your own" if model == OWN else model
+        rows = _rows(preset, **sizes)
+        panel = Sizes(
+            tuple(rows.values()),
+            tuple(rows),
+            tuple(readable_size(nbytes) for nbytes in rows.values()),
+            title=f"memory that keys and values take in {owner}",
+            marks=_MARKS,
         )
+        caption = _formula(rows["the batch"], **sizes)
+        if sizes["group"] > 1:
+            caption += f"; {sizes['group']} times as much if every query head had keys of its own"
+        if preset and sizes["T"] > preset.longest:
+            caption += f"; {model} was made for at most {preset.longest:,} tokens"
+        return Picture((panel,), caption)
 
-    def _adjust(self) -> None:
-        """Let the sliders follow the menu, or the menu the sliders; then both are the hand's."""
-        super()._adjust()
-        chosen, menu = self.controls["model"].value, self.controls["model"]
-        numbers = tuple(self.controls[name].value for name in _NUMBERS)
-        if chosen != self._chosen:
-            wanted = PRESETS.get(chosen, self._own)
-        elif chosen != OWN and numbers != PRESETS[chosen]:
-            chosen, wanted = OWN, numbers
-        else:
-            wanted = numbers
-        if chosen == OWN:
-            self._own = wanted
-        self._chosen = chosen
-        self._adjusting = True  # the changes below must not come back as moves of a hand
-        try:
-            menu.value = chosen
-            for name, number in zip(_NUMBERS, wanted, strict=True):
-                self.controls[name].value = number
-        finally:
-            self._adjusting = False
+
+def _rows(
+    preset: Preset | None, T: int, batch: int, dtype: str, heads: int, group: int, **sizes: int
+) -> dict[str, float]:
+    """List what takes memory, and how many bytes; NaN where that is not known."""
+    number = DTYPES[dtype]
+
+    def nbytes(length: int, texts: int, heads: int = heads) -> int:
+        layers, head_dim = sizes["layers"], sizes["head_dim"]
+        return cache_nbytes(layers, heads, head_dim, length, batch=texts, dtype=number)
+
+    return {
+        "one token": nbytes(1, 1),
+        "one text": nbytes(T, 1),
+        "the batch": nbytes(T, batch),
+        f"… a window of {WINDOW:,}": nbytes(min(T, WINDOW), batch),
+        "… no keys shared": nbytes(T, batch, heads * group),
+        "the model's own weights": preset.parameters * number.itemsize if preset else math.nan,
+    }
+
+
+def _formula(total: int, dtype: str, **sizes: int) -> str:
+    factors = [_count(sizes[name], thing) for name, thing in _THINGS.items()]
+    factors = ["2", *factors, _count(DTYPES[dtype].itemsize, "byte")]
+    return f"{' · '.join(factors)} = {readable_size(total)}"
+
+
+def readable_size(nbytes: float) -> str:
+    """Write a size for a reader, three digits or four in the largest unit that it fills.
+
+    >>> readable_size(96), readable_size(2**31), readable_size(1_000_000)
+    ('96 bytes', '2 GiB', '977 KiB')
+    """
+    if math.isnan(nbytes):
+        return "not known"
+    if nbytes == 1:
+        return "1 byte"
+    unit = min(max(nbytes.bit_length() - 1, 0) // 10, len(_UNITS) - 1)
+    number = nbytes / 1024**unit
+    if unit + 1 < len(_UNITS) and round(number) == 1024:  # 1023.9 KiB would look like 1 MiB too
+        unit, number = unit + 1, 1.0
+    return f"{number:.3g} {_UNITS[unit]}" if number < 1000 else f"{number:.0f} {_UNITS[unit]}"
 
 
 def _count(number: int, thing: str) -> str:

@@ -1,7 +1,8 @@
 """What each way of telling positions does to the weights, when all tokens say the same."""
 
 import math
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -9,43 +10,84 @@ from torch import Tensor
 
 from causal_lab.attention.positions import alibi_bias, rotate, sinusoidal_positions
 from causal_lab.attention.softmax import masked_softmax
-from causal_lab.explorers.canvas import Canvas, Cells, CurvePanel, Curves, HeatPanel
-from causal_lab.explorers.explorer import Explorer, choice, slider
+from causal_lab.explorers.controls import Menu, Slider
+from causal_lab.explorers.explorer import Explorer
 from causal_lab.masks.rules import generate_causal_mask
+from causal_lab.plots.picture import Curves, Dials, Heat, Picture
 
-MAX_TOKENS, MAX_START, DIM, HEADS, BACK = 64, 1000, 32, 8, 7
+DIM, HEADS, BACK = 32, 8, 7
 NONE, SINUSOIDAL = "none", "sinusoidal"
 ALIBI_FIRST, ALIBI_LAST = "ALiBi, head 1 of 8", "ALiBi, head 8 of 8"
 ROTARY, ROTARY_BACK = "rotary, q equals k", "rotary, q turned 7 back"
-SCHEMES = [NONE, SINUSOIDAL, ALIBI_FIRST, ALIBI_LAST, ROTARY, ROTARY_BACK]
+# Between which scores a scheme's curve lies over the 64 tokens that there can be.
+RANGES = {
+    NONE: (-1.0, 1.0),
+    SINUSOIDAL: (1.0, 4.0),
+    ALIBI_FIRST: (-32.0, 0.0),
+    ALIBI_LAST: (-0.25, 0.0),
+    ROTARY: (1.0, 4.0),
+    ROTARY_BACK: (1.0, 4.0),
+}
+TURNS = (SINUSOIDAL, ROTARY, ROTARY_BACK)  # their scores are cosines of angles
+PAIRS = (0, 4, 8)  # of the 16: they turn by 1, 0.1 and 0.01 at each position
 
 
-@dataclass(frozen=True)
-class PositionState:
-    """What a :class:`PositionExplorer` shows.
+class PositionExplorer(Explorer):
+    """Choose how positions are told, move a query and a key, or move the whole text.
 
-    Args:
-        weights: (query, key) = (T, T), under the causal mask.
-        scores: shape (distance,), of the query that is pointed at, with the keys 0, 1, 2, … places
-            before it.
-        query: the row that is pointed at.
-        start: where the first token stands.
-
-    >>> PositionExplorer(T=4).state.scores.shape
-    (4,)
+    >>> PositionExplorer(T=6).picture.panels[0].cells.shape
+    (6, 6)
     """
 
-    weights: np.ndarray
-    scores: np.ndarray
-    query: int
-    start: int
+    scheme = Menu("positions", RANGES, ROTARY)
+    T = Slider("T, number of tokens", 1, 64, 24)
+    query = Slider("query: who looks", 0, 63, 23)
+    key = Slider("key: who is looked at", 0, 63, 18)
+    start = Slider("the text begins at position", 0, 1000, 0, play=True)
+
+    GRID: ClassVar = {
+        "scheme": list(RANGES),
+        "T": [*range(1, 17), 24],
+        "query": [0, 1, 3, 5, 7, 11, 15, 23],
+        "key": [0, 1, 2, 4, 8, 12, 18],
+        "start": [0, 1, 2, 3, 100],
+    }
+
+    def limits(self, T: int, query: int, **others) -> dict[str, tuple[int, int]]:  # noqa: D102
+        return {"query": (0, T - 1), "key": (0, min(query, T - 1))}
+
+    def compute(self, scheme: str, T: int, query: int, key: int, start: int) -> Picture:  # noqa: D102
+        scores, weights = _scores_and_weights(scheme, T, start)
+        row = scores[query, query::-1]  # by distance: of the query itself, of the one before it, …
+        low, high = RANGES[scheme]
+        square = Heat(
+            weights,
+            np.triu(np.ones((T, T), dtype=bool), 1),
+            rows=(query,),
+            columns=(key,),
+            title="weights, if all tokens say the same",
+            side=320,
+        )
+        curve = Curves(
+            row[None],
+            ("score",),
+            ("past",),
+            title=f"scores of query {query}; the line: key {key}",
+            marked=query - key,
+            low=low,
+            high=high,
+            label="score",
+            width=300,
+        )
+        dials = (_dials(scheme, query, key, start),) if scheme in TURNS else ()
+        return Picture((square, curve, *dials), _caption(row, query, key, start))
 
 
 def scheme_scores(scheme: str, positions: Tensor) -> Tensor:
     """Score tokens that differ in their positions only.
 
     Args:
-        scheme: one of ``SCHEMES``.
+        scheme: a key of ``RANGES``.
         positions: integer, shape (T,).
 
     Returns:
@@ -69,62 +111,38 @@ def scheme_scores(scheme: str, positions: Tensor) -> Tensor:
     return q @ rotate(same, positions).T
 
 
-def position_state(T: int, query: int, start: int, scheme: str) -> PositionState:
-    """Compute what a :class:`PositionExplorer` shows.
-
-    Args:
-        query: the row to point at; beyond the end, the last one is taken.
-        start: where the first token stands.
-        scheme: one of ``SCHEMES``.
-
-    >>> position_state(2, 1, 0, NONE).weights.tolist()
-    [[1.0, 0.0], [0.5, 0.5]]
-    """
-    query = min(query, T - 1)
+@lru_cache(256)
+def _scores_and_weights(scheme: str, T: int, start: int) -> tuple[np.ndarray, np.ndarray]:
     scores = scheme_scores(scheme, torch.arange(start, start + T, device="cpu"))
     weights = masked_softmax(scores, generate_causal_mask(T, device="cpu"))
-    row = scores[query, : query + 1].flip(0)
-    return PositionState(weights.numpy(), row.double().numpy(), query, start)
+    return scores.numpy(), weights.numpy()
 
 
-class PositionExplorer(Explorer):
-    """Choose how positions are told, move one query, or move the whole text.
+def _dials(scheme: str, query: int, key: int, start: int) -> Dials:
+    """Show three of the pairs of numbers as hands of a clock, the angle between them exactly."""
+    speeds = np.array([10000.0 ** (-2 * pair / DIM) for pair in PAIRS])
+    back = BACK if scheme == ROTARY_BACK else 0
+    places = np.array([start + query - back, start + key])
+    between = np.degrees((query - back - key) * speeds) % 360
+    return Dials(
+        speeds[:, None] * places % (2 * np.pi),
+        tuple(
+            f"pair {p}: {np.degrees(speed):.3g}° a step"
+            for p, speed in zip(PAIRS, speeds, strict=True)
+        ),
+        tuple(f"{min(angle, 360 - angle):.1f}°" for angle in between),
+        title="3 of 16 pairs of numbers",
+    )
 
-    Args:
-        scheme: what is shown first; equal vectors turned by their positions if not given.
 
-    >>> PositionExplorer(T=6).state.weights.shape
-    (6, 6)
-    """
-
-    def __init__(self, T: int = 24, scheme: str = ROTARY):
-        controls = {
-            "scheme": choice("positions", SCHEMES, scheme),
-            "T": slider("T, number of tokens", T, 1, MAX_TOKENS),
-            "query": slider("query: who looks", T - 1, 0, MAX_TOKENS - 1),
-            "start": slider("the text begins at position", 0, 0, MAX_START),
-        }
-        curve = CurvePanel(["its score"], -6, 6, width=300, height=256)
-        super().__init__(controls, Canvas([HeatPanel(320, words=False), curve]))
-
-    def limits(self, T: int, **others) -> dict[str, int]:  # noqa: D102
-        return {"query": T - 1}
-
-    def compute(self, T: int, query: int, start: int, scheme: str) -> PositionState:  # noqa: D102
-        return position_state(T, query, start, scheme)
-
-    def paint(self, state: PositionState) -> np.ndarray:  # noqa: D102
-        T, best = len(state.weights), int(state.scores.argmax())
-        blocked = np.triu(np.ones((T, T), dtype=bool), 1)
-        return self.canvas.paint(
-            [
-                Cells(state.weights, blocked, marked=state.query),
-                Curves(state.scores[None], marked=best),
-            ],
-            titles=["weights, if all tokens say the same", "score by distance"],
-            caption=f"query {state.query} stands at position {state.start + state.query}; "
-            f"its highest score is {_number(state.scores[best])}, at distance {best}",
-        )
+def _caption(row: np.ndarray, query: int, key: int, start: int) -> str:
+    ties = np.flatnonzero(row > row.max() - 1e-4)
+    where = f"at distance {ties[0]}" if len(ties) == 1 else f"ties at {len(ties)} distances"
+    return (
+        f"query {query} stands at position {start + query}, key {key} at {start + key}: distance "
+        f"{query - key}, score {_number(row[query - key])}; the highest score, "
+        f"{_number(row.max())}, {'is ' if len(ties) == 1 else ''}{where}"
+    )
 
 
 def _number(score: float) -> str:

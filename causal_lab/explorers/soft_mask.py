@@ -1,16 +1,18 @@
 """What a mask of finite depth lets through, and where it becomes exactly 0."""
 
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from causal_lab.attention.softmax import stable_softmax
-from causal_lab.explorers.canvas import Canvas, Cells, CurvePanel, Curves, HeatPanel
-from causal_lab.explorers.explorer import Explorer, choice, fixed_scores, slider
+from causal_lab.explorers.controls import Menu, Slider
+from causal_lab.explorers.explorer import Explorer, fixed_scores
 from causal_lab.masks.rules import generate_causal_mask
 from causal_lab.masks.soft import soft_causal_bias
+from causal_lab.plots.picture import Curves, Heat, Picture
 
 MAX_TOKENS, MAX_DEPTH, MAX_SLOPE = 32, 120, 10
 SOFT, HARD = "soft: a finite depth", "hard: −∞"
@@ -18,121 +20,85 @@ EQUAL, RANDOM, WISHFUL = "all equal", "random", "random, the future 30 higher"
 _LOWEST = 1e-56  # the leak of the greatest depth still lies on the axis
 
 
-@dataclass(frozen=True)
-class SoftMaskState:
-    """What a :class:`SoftMaskExplorer` shows.
-
-    Args:
-        weights: float32, (query, key) = (T, T).
-        blocked: bool, shape (query, key), the future, which should get nothing.
-        leaks: float32, shape (MAX_DEPTH + 1,), the largest leak of any row at each depth, as
-            float32 finds it.
-        exact: float64, shape (MAX_DEPTH + 1,), the same, from the logarithms of the sums in 64
-            bits.
-        depth: the present one; ∞ for the hard mask.
-
-    >>> SoftMaskExplorer(T=4, depth=0).state.largest
-    0.75
-    """
-
-    weights: np.ndarray
-    blocked: np.ndarray
-    leaks: np.ndarray
-    exact: np.ndarray
-    depth: float
-
-    @property
-    def rows(self) -> np.ndarray:
-        """Weight on the future, row by row."""
-        return (self.weights * self.blocked).sum(axis=1)
-
-    @property
-    def largest(self) -> float:
-        """Weight on the future in the row that has most of it."""
-        return float(self.rows.max())
-
-
-def soft_mask_state(T: int, depth: float, slope: int, scores: Tensor) -> SoftMaskState:
-    """Compute what a :class:`SoftMaskExplorer` shows.
-
-    Args:
-        depth: how far the scores of the future are lowered; ∞ is the hard mask.
-        slope: how much further for each further step.
-        scores: float32, shape (at least T, at least T), the scores before; the first T of each axis
-            are used.
-
-    >>> state = soft_mask_state(4, float("inf"), 0, torch.zeros(4, 4))
-    >>> state.largest, float(state.leaks[0])
-    (0.0, 0.75)
-    """
-    scores, future = scores[:T, :T], generate_causal_mask(T, device=scores.device)
-    weights = stable_softmax(scores + soft_causal_bias(T, depth, slope=slope, device="cpu"))
-    depths = torch.arange(MAX_DEPTH + 1, dtype=torch.float32, device=scores.device)
-    shallow = soft_causal_bias(T, 0.0, slope=slope, device="cpu")  # the others lie below it
-    every = stable_softmax(scores + (shallow - depths[:, None, None] * future))
-    leaks = (every * future).sum(dim=-1).amax(dim=-1)
-    exact = _exact_leaks(scores.double() + shallow, future, depths.double())
-    return SoftMaskState(weights.numpy(), future.numpy(), leaks.numpy(), exact.numpy(), depth)
-
-
 class SoftMaskExplorer(Explorer):
     """Slide the future down, and watch its weight become small, and smaller, and not 0.
 
-    Args:
-        depth: the mask's depth at first.
-
-    >>> SoftMaskExplorer(T=4, depth=80).state.largest > 0
-    True
+    >>> SoftMaskExplorer(T=4, depth=0).picture.panels[0].cells[0].tolist()
+    [0.25, 0.25, 0.25, 0.25]
     """
 
-    def __init__(self, T: int = 8, depth: int = 4):
-        random = fixed_scores(MAX_TOKENS, MAX_TOKENS, seed=10)
-        future = generate_causal_mask(MAX_TOKENS, device="cpu")
-        self.scores = {
-            EQUAL: torch.zeros_like(random),
-            RANDOM: random,
-            WISHFUL: random + 30 * future,
-        }
-        controls = {
-            "T": slider("T, number of tokens", T, 1, MAX_TOKENS),
-            "depth": slider("depth, taken from the future", depth, 0, MAX_DEPTH),
-            "slope": slider("slope, more for each step", 0, 0, MAX_SLOPE),
-            "mask": choice("mask", [SOFT, HARD]),
-            "scores": choice("scores", [EQUAL, RANDOM, WISHFUL]),
-        }
-        curve = CurvePanel(
-            ["exact", "float32"],
-            _LOWEST,
-            1.0,
-            label="largest leak of any row",
-            axis="depth",
-            log=True,
-            width=470,
-            height=340,
-        )
-        super().__init__(controls, Canvas([HeatPanel(340, words=False), curve]))
+    T = Slider("T, number of tokens", 1, MAX_TOKENS, 8)
+    depth = Slider("depth, taken from the future", 0, MAX_DEPTH, 4, play=True)
+    slope = Slider("slope, more for each step", 0, MAX_SLOPE, 0)
+    mask = Menu("mask", [SOFT, HARD])
+    scores = Menu("scores", [EQUAL, RANDOM, WISHFUL])
 
-    def compute(self, T: int, depth: int, slope: int, mask: str, scores: str) -> SoftMaskState:  # noqa: D102
-        depth = float(depth) if mask == SOFT else float("inf")
-        return soft_mask_state(T, depth, slope, self.scores[scores])
+    GRID: ClassVar = {
+        "T": [*range(1, 9), 10, 12, 14, 16],
+        "depth": [0, 1, 2, 4, 10, 20, 30, 60, 103, 104, 120],
+        "slope": [0, 2],
+        "mask": [SOFT, HARD],
+        "scores": [EQUAL, RANDOM, WISHFUL],
+    }
 
-    def paint(self, state: SoftMaskState) -> np.ndarray:  # noqa: D102
-        T, hard, leaks = len(state.weights), np.isinf(state.depth), state.largest > 0
-        frames = "framed cells leak" if leaks else "hatched is exactly 0"
-        depth = "∞" if hard else f"{state.depth:.0f}"
-        curves = Curves(
-            np.stack([state.exact, state.leaks]), marked=None if hard else int(state.depth)
+    def unused(self, mask: str, **others) -> set[str]:  # noqa: D102
+        return {"depth"} if mask == HARD else set()  # the slope still bends the curves
+
+    def compute(self, T: int, depth: int, slope: int, mask: str, scores: str) -> Picture:  # noqa: D102
+        deep, future = float("inf") if mask == HARD else float(depth), _future(T)
+        bias = soft_causal_bias(T, deep, slope=slope, device="cpu")
+        weights = stable_softmax(_scores(scores)[:T, :T] + bias)
+        rows = (weights * future).sum(dim=1)
+        frames = "framed cells leak" if rows.any() else "hatched is exactly 0"
+        square = Heat(
+            weights.numpy(),
+            future.numpy(),
+            # From the weights themselves: a picture cannot hold the least that float32 can.
+            frames=((weights > 0) & future).numpy(),
+            title=f"T = {T}, depth {'∞' if mask == HARD else depth}: {frames}",
         )
-        return self.canvas.paint(
-            [Cells(state.weights, state.blocked), curves],
-            titles=[
-                f"T = {T}, depth {depth}: {frames}",
-                "the worst row at every depth; 0 is not on this axis",
-            ],
-            caption=f"the future gets {_short(state.rows[0])} of row 0, {_short(state.largest)} of "
-            f"the worst row, {_short(state.rows.sum())} of all {T}; exactly 0: "
-            f"{not leaks}; {_verdict(state)}",
+        count = f"{T} row{'s' if T > 1 else ''}"
+        return Picture(
+            (square, _curves(T, slope, scores, None if mask == HARD else depth)),
+            f"the future gets {_short(rows[0])} of row 0, {_short(rows.max())} of the worst row, "
+            f"{_short(rows.sum())} of {count}; exactly 0: {'no' if rows.any() else 'yes'}; "
+            f"{_verdict(T, mask, bool(rows.any()))}",
         )
+
+
+def _curves(T: int, slope: int, scores: str, depth: int | None) -> Curves:
+    """Draw the leak at every depth; grey, to compare with, if the mask has none."""
+    single, exact = _leaks(T, slope, scores)
+    zeros = np.flatnonzero(single == 0)
+    ends = f"float32 says 0 from depth {zeros[0]} on" if len(zeros) else "float32 never says 0"
+    title = f"the worst row at every depth; {ends}"
+    if depth is None:
+        title = "−∞ leaks 0, which is not on this axis; grey: the soft mask at every depth"
+    return Curves(
+        np.stack([single, exact]),
+        ("float32", "exact"),
+        ("missing", "missing") if depth is None else ("second", "ink"),
+        title=title,
+        dashed=(1,),
+        marked=depth,
+        low=_LOWEST,
+        log=True,
+        axis="depth",
+        label="largest leak of any row",
+        width=400,
+        height=340,
+    )
+
+
+@lru_cache(256)
+def _leaks(T: int, slope: int, scores: str) -> tuple[np.ndarray, np.ndarray]:
+    """Find the largest leak of any row at each depth: as float32 finds it, and in 64 bits."""
+    table, future = _scores(scores)[:T, :T], _future(T)
+    depths = torch.arange(MAX_DEPTH + 1, dtype=torch.float32, device="cpu")
+    shallow = soft_causal_bias(T, 0.0, slope=slope, device="cpu")  # the others lie below it
+    every = stable_softmax(table + (shallow - depths[:, None, None] * future))
+    single = (every * future).sum(dim=-1).amax(dim=-1)
+    return single.numpy(), _exact_leaks(table.double() + shallow, future, depths.double()).numpy()
 
 
 def _exact_leaks(scores: Tensor, future: Tensor, depths: Tensor) -> Tensor:
@@ -140,19 +106,32 @@ def _exact_leaks(scores: Tensor, future: Tensor, depths: Tensor) -> Tensor:
     nothing = float("-inf")
     past = scores.masked_fill(future, nothing).logsumexp(dim=-1)
     ahead = scores.masked_fill(~future, nothing)[:-1].logsumexp(dim=-1)
-    most = (ahead - past[:-1]).amax() if len(ahead) else torch.tensor(nothing, device=past.device)
+    most = (ahead - past[:-1]).amax() if len(ahead) else torch.tensor(nothing, device="cpu")
     return torch.sigmoid(most.double() - depths)
 
 
-def _verdict(state: SoftMaskState) -> str:
-    if not state.blocked.any():
+def _future(T: int) -> Tensor:
+    return generate_causal_mask(T, device="cpu")
+
+
+@lru_cache
+def _scores(name: str) -> Tensor:
+    # With these, row 1 leaks more than row 0, which has less of a past.
+    random = fixed_scores(MAX_TOKENS, MAX_TOKENS, seed=42)
+    return {
+        EQUAL: torch.zeros_like(random),
+        RANDOM: random,
+        WISHFUL: random + 30 * _future(MAX_TOKENS),
+    }[name]
+
+
+def _verdict(T: int, mask: str, leaks: bool) -> str:
+    if T == 1:
         return "one token has no future"
-    if np.isinf(state.depth):
+    if mask == HARD:
         return "−∞ blocks, whatever the scores"
-    if state.largest == 0:
-        return "too small for float32, with these scores"
-    return "lowered, not blocked"
+    return "lowered, not blocked" if leaks else "too small for float32, with these scores"
 
 
-def _short(leak: float) -> str:
+def _short(leak: Tensor) -> str:
     return f"{leak:.3g}".replace("-", "−")

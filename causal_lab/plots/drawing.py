@@ -53,9 +53,10 @@ def write_numbers(
     is_dark: np.ndarray,
     write: Callable[[float], str],
     infinity: str = "",
+    room: int = 8,
 ) -> None:
     """Write the numbers into the cells, shape (query, key); exact zeros show as a bare 0."""
-    if max(cells.shape) > 8:  # no room
+    if max(cells.shape) > room:
         return
     for (row, column), value in np.ndenumerate(cells):
         text = infinity if value == -np.inf else "NaN" if np.isnan(value) else write(value)
@@ -111,3 +112,13 @@ def label_axis(
     rotation = 90 if tokens is not None and axis.axis_name == "x" else 0
     # A dollar sign is a token like any other, not the beginning of a formula.
     axis.set_ticks(list(ticks), labels, rotation=rotation, parse_math=False)
+
+
+def label_bar(bar: Axes, image, ticks, words, name: str) -> None:
+    """Draw the colours of an image into axes, with words at some of them."""
+    bar.figure.colorbar(image, cax=bar)
+    bar.set_yticks(list(ticks), words, fontsize=7, parse_math=False)
+    bar.tick_params(length=2, pad=2, which="major")
+    bar.tick_params(length=0, which="minor")
+    bar.set_ylabel(name, fontsize=8, parse_math=False)
+    bar.spines[:].set_linewidth(0.4)

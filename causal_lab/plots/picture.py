@@ -26,7 +26,7 @@ class Heat:
 
     cells: np.ndarray | None = None  # (query, key), 0 to 1; None: open cells have one colour
     blocked: np.ndarray | None = None  # bool, hatched, unless the cell has a weight: then it leaks
-    absent: np.ndarray | None = None  # bool, left pale: nothing was computed here
+    absent: np.ndarray | None = None  # bool, left pale: there is nothing here
     frames: np.ndarray | None = None  # numbers in FRAMES; leaks, if not given
     title: str = ""
     labels: tuple[str, ...] | None = None  # one per key; numbers if not given
@@ -38,6 +38,7 @@ class Heat:
     right: tuple[str, ...] = ()  # a word beside each row
     above: tuple[str, ...] = ()  # a word above each column
     names: tuple[str, str, str] = ("query", "key", "weight")  # rows, columns, what a cell holds
+    nothing: str = "nothing was computed"  # what a pale cell means
     side: int = 352  # pixels
 
     def __post_init__(self):

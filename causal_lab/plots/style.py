@@ -18,6 +18,18 @@ BLOCKED_COLOUR = "#e3e3e3"
 HATCH_COLOUR = "#b5b5b5"
 NAN_COLOUR = "#d6218f"
 
+# The names of colours in a picture; explorer.js has the same ones for its light pages.
+COLOUR_OF = {
+    "past": PAST_COLOUR,
+    "future": FUTURE_COLOUR,
+    "missing": "#a3a3a3",
+    "truth": "#757575",
+    "broken": NAN_COLOUR,
+    "ink": "#1b1b1b",
+    "second": "#17795e",
+    "third": "#7a4fa3",
+}
+
 WEIGHT_MAP = colormaps["viridis"]
 WEIGHT_TICKS = (0.0, 0.01, 0.1, 0.25, 0.5, 1.0)
 _STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)

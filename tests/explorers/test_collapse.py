@@ -1,171 +1,135 @@
-"""The explorer of the collapse, and what its pictures are meant to show.
-
-That every move shows what the formula says, and that pixels follow numbers, is held with all
-other explorers in test_widgets.py.
-"""
+"""CollapseExplorer: products of layers, multiplied a second time, and what the lesson asks."""
 
 import numpy as np
 import pytest
-import torch
 
-from causal_lab.attention.spectral import is_causal_attention, leaking_cuts
 from causal_lab.explorers import CollapseExplorer
-from causal_lab.explorers.canvas import HeatPanel, _ink
 from causal_lab.explorers.collapse import (
     ALONE,
-    MAX_DEPTH,
-    MAX_TOKENS,
+    ATTENTIONS,
     PREVIOUS,
     RANDOM,
     RANDOM_LAYERS,
     RESIDUAL,
+    SILENT,
     SINK,
     UNIFORM,
-    CollapseState,
-    chosen_layers,
-    collapse_state,
 )
+from tests.builders import move
 
-KINDS = [RANDOM, RANDOM_LAYERS, UNIFORM, SINK, PREVIOUS]
-EVERY_KIND = pytest.mark.parametrize("attention", KINDS)
-EVERY_PATH = pytest.mark.parametrize("path", [ALONE, RESIDUAL])
-
-pytestmark = pytest.mark.filterwarnings("ignore:The `ipykernel.comm.Comm` class:DeprecationWarning")
+EVERY_ATTENTION = pytest.mark.parametrize("attention", ATTENTIONS)
 
 
-def shown(T: int, depth: int, attention: str, path: str = ALONE) -> CollapseExplorer:
-    explorer = CollapseExplorer()
-    values = {"T": T, "depth": depth, "attention": attention, "path": path}
-    for name, value in values.items():
-        explorer.controls[name].value = value
-    return explorer
+def row_of(attention: str, scores: np.ndarray, i: int) -> np.ndarray:
+    """Write down what output i takes from each token."""
+    row = np.zeros(len(scores))
+    if attention in (RANDOM, RANDOM_LAYERS, UNIFORM):
+        weights = np.exp(scores[i, : i + 1]) if attention != UNIFORM else np.ones(i + 1)
+        row[: i + 1] = weights / weights.sum()
+    elif i == 0:
+        row[0] = 1
+    else:
+        row[i] = 0.5
+        row[i - 1 if attention == PREVIOUS else 0] += 0.0 if attention == SILENT else 0.5
+    return row
 
 
-def test_the_menus_are_known_here():
-    explorer = CollapseExplorer()
-    assert list(explorer.controls["attention"].options) == KINDS
-    assert list(explorer.controls["path"].options) == [ALONE, RESIDUAL]
+def expected(T, attention, path):
+    scores = CollapseExplorer().scores[:, :T, :T].double().numpy()
+    products = [np.eye(T)]
+    for layer in range(64):
+        own = scores[layer if attention == RANDOM_LAYERS else 0]
+        A = np.array([row_of(attention, own, i) for i in range(T)])
+        A = (A + np.eye(T)) / 2 if path == RESIDUAL else A
+        products.append(A @ products[-1])
+    shares = [product / product.sum(axis=1, keepdims=True) for product in products]
+    distances = [share[:, 1:].sum(axis=1).max() for share in shares]
+    eigenvalues = [np.diag(product)[1:].max(initial=0.0) for product in products]
+    return np.array(shares), np.array([distances, eigenvalues])
 
 
-@EVERY_KIND
-@pytest.mark.parametrize("T", [1, 2, 7, MAX_TOKENS])
-def test_every_layer_is_causal_attention(T, attention):
-    layers = chosen_layers(T, attention, CollapseExplorer().scores)
-    assert layers.shape == (MAX_DEPTH, T, T)
-    assert layers.dtype == torch.float64
-    for A in layers:
-        assert is_causal_attention(A)
-    differ = not torch.equal(layers[0], layers[-1])
-    assert differ == (attention == RANDOM_LAYERS and T > 1)
+@EVERY_ATTENTION
+@pytest.mark.parametrize("path", [ALONE, RESIDUAL])
+@pytest.mark.parametrize("T", [1, 2, 7, 24])
+def test_the_picture_is_the_product(T, attention, path):
+    explorer = move(CollapseExplorer(), T=T, attention=attention, path=path)
+    shares, lines = expected(T, attention, path)
+    for depth in (0, 1, 2, 9, 64):
+        square, curves = move(explorer, depth=depth).picture.panels
+        np.testing.assert_allclose(square.cells, shares[depth], rtol=3e-4, atol=1e-35)
+        assert np.array_equal(square.blocked, np.triu(np.ones((T, T)), 1))
+        assert not square.frames.any()
+        np.testing.assert_allclose(curves.values, lines, rtol=3e-4)
+        assert (curves.marked, curves.log) == (depth, True)
 
 
-@EVERY_KIND
-@EVERY_PATH
-@pytest.mark.parametrize("T", [2, 11])
-def test_nothing_in_the_menus_breaks_causality_and_the_distance_never_grows(T, attention, path):
-    scores = CollapseExplorer().scores
-    for depth in (0, 1, 5, MAX_DEPTH):
-        state = collapse_state(T, depth, attention, path, scores)
-        assert leaking_cuts(torch.from_numpy(state.product)) == []
-        np.testing.assert_allclose(state.product.sum(axis=1), 1)
-        weights = state.product[:, 1:].sum(axis=1)
-        assert state.distances[depth] == pytest.approx(weights.max(), abs=1e-12)
-    assert state.distances[0] == 1
-    assert (np.diff(state.distances) <= 1e-12).all()
-    assert (state.eigenvalues <= state.distances + 1e-12).all()
-
-
-@EVERY_KIND
-def test_the_residual_path_is_slower(attention):
-    scores = CollapseExplorer().scores
-    alone, residual = (
-        collapse_state(12, 20, attention, path, scores) for path in (ALONE, RESIDUAL)
-    )
-    assert (residual.eigenvalues[1:] > alone.eigenvalues[1:]).all()
-    assert residual.distances[20] > alone.distances[20]
+def test_the_lines_can_be_told_apart_where_they_are_the_same():
+    curves = CollapseExplorer(attention=SINK).picture.panels[1]
+    assert np.array_equal(*curves.values)
+    assert (curves.names, curves.dashed) == (("distance", "2nd eigenvalue"), (1,))
+    assert (curves.colours, curves.label) == (("past", "second"), "distance")
 
 
 def test_what_the_notebook_asks_to_see():
-    """Same orange line, another blue one; and layers that differ collapse all the same."""
-    sink, previous = (shown(16, 20, kind).state for kind in (SINK, PREVIOUS))
-    np.testing.assert_allclose(sink.eigenvalues, previous.eigenvalues)
-    np.testing.assert_allclose(sink.distances, sink.eigenvalues)
-    assert previous.distances[20] > 0.97
-    assert shown(16, 40, RANDOM_LAYERS).state.distances[40] < 1e-6
-    below = [
-        int((shown(8, 1, RANDOM, path).state.distances > 1e-3).sum()) for path in (ALONE, RESIDUAL)
-    ]
-    assert below[0] < below[1] <= MAX_DEPTH
+    def lines(**values):
+        return CollapseExplorer(**values).picture.panels[1].values
+
+    sink, silent, previous = (lines(T=16, attention=a) for a in (SINK, SILENT, PREVIOUS))
+    np.testing.assert_allclose(sink[1], previous[1])  # the same eigenvalue, ...
+    assert sink[0, 20] < 1e-5 < 0.97 < previous[0, 20]  # ... and another distance
+    assert (silent[0] == 1).all()  # who looks at nothing is not mixed with anything
+    np.testing.assert_array_equal(silent[1], sink[1])
+    assert lines(T=16, attention=RANDOM_LAYERS)[0, 40] < 1e-6
+    alone, residual = (int((lines(path=path)[0] > 1e-3).sum()) for path in (ALONE, RESIDUAL))
+    assert alone < residual < 64
 
 
-@pytest.mark.parametrize("T", [1, 5, MAX_TOKENS - 1])
 @pytest.mark.parametrize("attention", [RANDOM, RANDOM_LAYERS])
-def test_random_layers_are_sliced_not_drawn_anew(T, attention):
-    few, many = (shown(length, 3, attention).state.product for length in (T, MAX_TOKENS))
-    np.testing.assert_allclose(few, many[:T, :T], rtol=1e-10)
-
-
-def test_the_slowest_token_is_the_last_of_those_with_most_weight_elsewhere():
-    product = np.array([[1.0, 0, 0, 0], [0.5, 0.5, 0, 0], [0.25, 0, 0.75, 0], [0.25, 0.75, 0, 0]])
-    ones = np.ones(2)
-    assert CollapseState(product, ones, ones, 1).slowest == 3
-    assert CollapseState(product[:3, :3], ones, ones, 1).slowest == 2
-    assert CollapseState(product[:2, :2], ones, ones, 1).slowest == 1
-    assert CollapseState(np.ones((1, 1)), ones, ones, 0).slowest == 0
-
-
-def words_of(explorer, monkeypatch) -> tuple[list[str], str]:
-    seen = {}
-    with monkeypatch.context() as patch:
-        patch.setattr(explorer.canvas, "paint", lambda *_, **words: seen.update(words))
-        explorer.paint(explorer.state)
-    return seen["titles"], seen["caption"]
-
-
-def test_the_words_say_depth_token_and_numbers(monkeypatch):
-    titles, caption = words_of(shown(6, 1, SINK), monkeypatch)
-    assert titles == ["T = 6, after 1 layer", "how far from a collapse"]
-    assert caption == (
-        "distance: token 5 (marked) has 0.5 of its weight elsewhere than on token 0; "
-        "2nd eigenvalue: 0.5"
+def test_random_layers_are_sliced_not_drawn_anew(attention):
+    few, many = (
+        CollapseExplorer(T=T, depth=3, attention=attention).picture.panels[0].cells for T in (5, 24)
     )
-    titles, caption = words_of(shown(6, 3, SINK, RESIDUAL), monkeypatch)
-    assert titles[0] == "T = 6, after 3 layers"
-    assert "has 0.42 of" in caption
-    assert words_of(shown(6, 0, SINK), monkeypatch)[0][0] == "T = 6, after 0 layers"
-    caption = words_of(shown(6, 3, PREVIOUS), monkeypatch)[1]
-    assert "has 1 of" in caption
-    assert caption.endswith("2nd eigenvalue: 0.12")
+    np.testing.assert_allclose(few, many[:5, :5], rtol=3e-4)
+    assert 1.45 < CollapseExplorer().scores.std() < 1.55  # as learned scores are
 
 
-def test_the_curves_are_marked_at_the_depth(monkeypatch):
-    explorer, seen = shown(6, 3, PREVIOUS), []
-    monkeypatch.setattr(explorer.canvas, "paint", lambda contents, **_: seen.extend(contents))
-    explorer.paint(explorer.state)
-    assert (seen[1].marked, seen[1].first) == (3, 0)
-    assert explorer.canvas.panels[1].axis == "depth"
-    assert explorer.canvas.panels[1].names == ("distance", "2nd eigenvalue")
-
-
-def test_random_scores_are_spread_as_learned_ones_are():
-    assert 1.45 < CollapseExplorer().scores.std() < 1.55
-
-
-@EVERY_KIND
-def test_the_words_fit_into_the_picture(attention, monkeypatch):
-    explorer, texts = shown(MAX_TOKENS, 63, attention), []
-
-    def look(target, text, x, y, **options):
-        texts.append((text, x, options))
-
-    with monkeypatch.context() as patch:
-        patch.setattr("causal_lab.explorers.canvas._write", look)
-        patch.setattr(HeatPanel, "paint", lambda *_: None)
-        explorer.paint(explorer.state)
-    assert texts
-    for text, x, options in texts:
-        if options.get("align") == "left":
-            assert x + _ink(text, options.get("size", 12)).shape[1] <= explorer.canvas.width, text
+@pytest.mark.parametrize(
+    ("values", "title", "row", "caption"),
+    [
+        (
+            {"attention": SINK, "depth": 1},
+            "T = 6, after 1 layer",
+            5,
+            "distance: token 5 (marked) has 0.5 of its weight elsewhere than on token 0; "
+            "2nd eigenvalue: 0.5",
+        ),
+        (
+            {"attention": PREVIOUS, "depth": 3},
+            "T = 6, after 3 layers",
+            5,
+            "distance: token 5 (marked) has 1 of its weight elsewhere than on token 0; "
+            "2nd eigenvalue: 0.12",
+        ),
+        (
+            {"attention": SILENT, "depth": 2, "path": RESIDUAL},
+            "T = 6, after 2 layers",
+            5,
+            "token 0's value is 0: outputs shrink, and nothing is mixed in; distance: token 5 "
+            "(marked) has 1 of what is left of it elsewhere than on token 0; 2nd eigenvalue: 0.56",
+        ),
+        (
+            {"attention": RANDOM, "T": 8},
+            "T = 8, after 1 layer",
+            5,
+            "distance: token 5 (marked) has 0.97 of its weight elsewhere than on token 0; "
+            "2nd eigenvalue: 0.5",
+        ),
+    ],
+)
+def test_the_words_say_depth_token_and_numbers(values, title, row, caption):
+    picture = CollapseExplorer(**{"T": 6} | values).picture
+    assert (picture.panels[0].title, picture.panels[0].rows) == (title, (row,))
+    assert picture.caption == caption
 
 
 @pytest.mark.parametrize(("name", "value"), [("T", 0), ("T", 25), ("depth", -1), ("depth", 65)])
