@@ -334,7 +334,9 @@ const DARK = {
 // Every page has its own switch for dark and light; what all have is a background.
 function coloursOf(root) {
   for (let at = root; at; at = at.parentElement ?? at.getRootNode().host) {
-    const numbers = getComputedStyle(at).backgroundColor.match(/[\d.]+/g)?.map(Number);
+    const colour = getComputedStyle(at).backgroundColor;
+    const whole = colour.startsWith("color(") ? 255 : 1; // as in marimo: color(srgb 1 1 1)
+    const numbers = colour.match(/[\d.]+/g)?.map((one, n) => (n < 3 ? one * whole : Number(one)));
     if (numbers && (numbers[3] ?? 1) > 0.5) return isDark(numbers) ? DARK : LIGHT;
   }
   const may = getComputedStyle(document.documentElement).colorScheme.includes("dark");
