@@ -2,11 +2,13 @@
 
 import re
 from itertools import takewhile
+from pathlib import Path
 
+from anywidget import AnyWidget
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
-from sphinx.util import logging
+from sphinx.util import inspect, logging
 
 import causal_lab
 
@@ -58,6 +60,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
+MODULE = Path(causal_lab.__file__).parent.joinpath("explorers", "explorer.js").read_text("utf-8")
 logger = logging.getLogger(__name__)
 
 
@@ -65,8 +68,16 @@ def setup(app):
     """Write formulas as MathML: browsers draw it by themselves, without a script or a network."""
     app.connect("autodoc-skip-member", skip_what_is_not_ours)
     app.connect("autodoc-process-docstring", results_as_prose, priority=400)  # before napoleon
+    app.connect("autodoc-process-signature", arguments_of_widgets)
+    app.connect("html-page-context", wake_explorers)
     app.add_html_math_renderer("mathml", (inline_formula, None), (displayed_formula, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def wake_explorers(app, page, template, context, doctree):
+    """Give a page with explorers the module that moves them: from disk it could load none."""
+    if 'class="causal-explorer"' in context.get("body", ""):
+        app.add_js_file(None, type="module", body=f"{MODULE}\nwake(document);")
 
 
 def skip_what_is_not_ours(app, kind, name, member, skip, options):
@@ -74,6 +85,16 @@ def skip_what_is_not_ours(app, kind, name, member, skip, options):
     home = getattr(member, "__module__", None) or "causal_lab"
     is_field = (member.__doc__ or "").startswith("Alias for field number")
     return skip or is_field or not home.startswith("causal_lab")
+
+
+def arguments_of_widgets(app, kind, name, thing, options, signature, returns):
+    """Take an explorer's arguments from its __init__: a widget has a __new__ that takes any."""
+    if kind == "class" and issubclass(thing, AnyWidget):
+        own = inspect.signature(thing.__init__, bound_method=True)
+        written = inspect.stringify_signature(
+            own, show_return_annotation=False, unqualified_typehints=True
+        )
+        return written, returns
 
 
 def results_as_prose(app, kind, name, thing, options, lines):

@@ -6,11 +6,12 @@ import pkgutil
 import re
 from pathlib import Path
 
+import live_explorers
 import pytest
 
 import causal_lab
+from causal_lab import explorers
 from causal_lab.exercises import frame
-from tools.browser import screenshots
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -143,9 +144,27 @@ def test_the_map_leads_to_every_notebook():
         assert f"(../notebooks/{notebook.name})" in text
 
 
-def test_the_page_of_explorers_shows_those_of_the_notebooks():
-    notebooks = sorted(ROOT.glob("notebooks/*.ipynb"))
-    assert all(screenshots.explorers(path) for path in notebooks)
-    assert screenshots.PAGE.read_text(encoding="utf-8") == screenshots.page(notebooks)
-    wanted = {one.picture for path in notebooks for one in screenshots.explorers(path)}
-    assert {path.name for path in screenshots.PICTURES.glob("*")} == wanted
+def test_the_page_of_explorers_lists_those_of_the_notebooks():
+    text = (ROOT / "docs" / "explorers.md").read_text(encoding="utf-8")
+    assert "\n".join(gallery()) in text
+    listed = re.findall(r"^\*\*(\w+)\*\* in ", text, re.M)
+    assert sorted(listed) == sorted(
+        {name for name in vars(explorers) if re.fullmatch(r"\w+Explorer", name)}
+    )
+
+
+def gallery():
+    """Write a line for each kind of explorer, under the title of its notebook."""
+    for path in sorted(ROOT.glob("notebooks/*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        over, found = live_explorers.headings(cells), {}
+        for heading, cell in zip(over, cells, strict=True):
+            for said in map(live_explorers.saved_as, cell.get("outputs", [])):
+                if said:
+                    found.setdefault(re.match(r"<(\w+)", said)[1], heading)
+        title = re.match("# (.+)", "".join(cells[0]["source"]))[1]
+        yield f"\n## {title}"
+        for kind, heading in found.items():
+            what = getattr(explorers, kind).__doc__.partition("\n")[0]
+            link = f"[{path.stem[:2]} “{heading}”](../notebooks/{path.name})"
+            yield f"\n**{kind}** in {link}: {what[0].lower()}{what[1:]}"

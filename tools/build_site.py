@@ -4,7 +4,8 @@ Usage: python tools/build_site.py [build/site]
 
 The source of the site is laid out under build/site-source as the repository is, so that the links
 of every page lead where they lead on GitHub. Changed on the way are only
-- notebooks: an explorer says that it moves in Jupyter, the install cell is folded,
+- notebooks: an explorer moves without a kernel (see live_explorers.py), the install cell is folded,
+- paragraphs that begin with **MaskExplorer** in [00 …](…), which are followed by that explorer,
 - links such as [04 “Why √d”](../notebooks/04_causal_attention.ipynb), which lead to that heading,
 - docs/index.md, which becomes the first page, and docs/api.md, which gets one page per module.
 """
@@ -16,14 +17,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from live_explorers import RECORDS, Live, headings, remake, saved_as, write_records
 from myst_parser.slugs import github_slugify
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("docs/**/*.md", "benchmarks/README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 FILES = ("docs/**/*.png", "docs/**/*.json", "benchmarks/images/*.png", "LICENSE")
 NAMED_CELL = re.compile(r"(\[\d\d “([^]]+)”\]\([^)#\s]+\.ipynb)\)")
-EXPLORER = re.compile(r"<\w+Explorer( [^>]*)?>")
-SLIDERS = "This picture has sliders in Jupyter"
+NAMED_EXPLORER = re.compile(r"^\*\*(\w+Explorer)\*\* in \[(\d\d) .+(?:\n.+)*", re.M)
 
 
 def main() -> int:
@@ -33,29 +34,35 @@ def main() -> int:
     parser.add_argument("--root", type=Path, default=ROOT, help="a copy of the repository")
     arguments = parser.parse_args()
     source = arguments.site.with_name(f"{arguments.site.name}-source")
-    lay_out(arguments.root, source)
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "sphinx", "-b", "html", "-c", arguments.root / "docs"),
-            *("-E", "-W", "--keep-going", "-n", "-q"),
-            *("-j", "2" if sys.platform == "linux" else "1"),  # elsewhere a fork is not safe
-            *("-d", source / ".doctrees", source, arguments.site),
-        ],
-        check=False,
-    ).returncode
+    notebooks = sorted(arguments.root.glob("notebooks/*.ipynb"))
+    lives = {path.name: remake(path) for path in notebooks}
+    lay_out(arguments.root, source, lives)
+    sphinx = [
+        *(sys.executable, "-m", "sphinx", "-b", "html", "-c", arguments.root / "docs"),
+        *("-E", "-W", "--keep-going", "-n", "-q"),
+        *("-j", "2" if sys.platform == "linux" else "1"),  # elsewhere a fork is not safe
+        *("-d", source / ".doctrees", source, arguments.site),
+    ]
+    with subprocess.Popen(sphinx) as building:  # meanwhile
+        write_records(
+            [live for shown in lives.values() for live in shown], arguments.site / RECORDS
+        )
+    return building.returncode
 
 
-def lay_out(root: Path, source: Path) -> None:
+def lay_out(root: Path, source: Path, lives: dict[str, list[Live]]) -> None:
     """Write the source of the site, and take away what a former build left there."""
     written = {}
+    by_key = {live.key: live for shown in lives.values() for live in shown}
     for pattern in PAGES:
         for path in root.glob(pattern):
             name = path.relative_to(root).as_posix()
-            text = with_anchors(path.read_text(encoding="utf-8"))
-            written["index.md" if name == "docs/index.md" else name] = text.encode()
+            name = "index.md" if name == "docs/index.md" else name
+            text = with_explorers(path.read_text(encoding="utf-8"), by_key, name.count("/"))
+            written[name] = with_anchors(text).encode()
     for path in root.glob("notebooks/*.ipynb"):
         notebook = json.loads(path.read_text(encoding="utf-8"))
-        text = json.dumps(for_the_site(notebook), ensure_ascii=False)
+        text = json.dumps(for_the_site(notebook, lives[path.name]), ensure_ascii=False)
         written[path.relative_to(root).as_posix()] = text.encode()
     for pattern in FILES:
         for path in root.glob(pattern):
@@ -76,17 +83,25 @@ def with_anchors(text: str) -> str:
     return NAMED_CELL.sub(lambda found: f"{found[1]}#{github_slugify(found[2])})", text)
 
 
+def with_explorers(text: str, lives: dict[str, Live], depth: int) -> str:
+    """Put an explorer under each paragraph that names one first."""
+
+    def followed(found: re.Match) -> str:
+        live = lives.get(f"{found[2]}-{found[1]}")
+        return f"{found[0]}\n\n{live.as_html(depth)}" if live else found[0]
+
+    return NAMED_EXPLORER.sub(followed, text)
+
+
 # --- notebooks
 
 
-def for_the_site(notebook: dict) -> dict:
+def for_the_site(notebook: dict, lives: list[Live]) -> dict:
     """Change a notebook as little as a page needs."""
-    heading, install = "", True
-    for cell in notebook["cells"]:
+    install, waiting = True, iter(lives)
+    for cell, heading in zip(notebook["cells"], headings(notebook["cells"]), strict=True):
         if cell["cell_type"] == "markdown":
             cell["source"] = with_anchors("".join(cell["source"]))
-            heading = re.findall(r"^#+ (.+)$", "\n" + cell["source"], re.M)[-1:] or [heading]
-            heading = heading[0]
             continue
         if cell["cell_type"] != "code":
             continue
@@ -97,20 +112,16 @@ def for_the_site(notebook: dict) -> dict:
             settings["code_prompt_hide"] = "The install cell, for Colab"
             install = False
         settings["image"] = {"alt": f"Picture under the heading “{heading}”"}
-        cell["outputs"] = [shown for output in cell["outputs"] for shown in with_line(output)]
+        cell["outputs"] = [
+            as_output(next(waiting)) if saved_as(output) else output for output in cell["outputs"]
+        ]
     return notebook
 
 
-def with_line(output: dict) -> list[dict]:
-    """Say under an explorer's picture that it stands still here only."""
-    text = "".join(output.get("data", {}).get("text/plain", []))
-    if not EXPLORER.fullmatch(text):
-        return [output]
-    line = f'<p class="has-sliders">{SLIDERS}</p>'
-    return [
-        output,
-        {"output_type": "display_data", "metadata": {}, "data": {"text/html": [line]}},
-    ]
+def as_output(live: Live) -> dict:
+    """Write an explorer as the output of a cell."""
+    data = {"text/html": [live.as_html(depth=1)]}
+    return {"output_type": "display_data", "metadata": {}, "data": data}
 
 
 # --- the API

@@ -460,11 +460,11 @@ const DRAW = { Heat: heat, Bars: bars, Curves: curves, Sizes: sizes, Dials: dial
 function heat(panel, colours, room) {
   const { cells, blocked, absent, frames, labels, levels, names } = panel;
   const [rows, columns] = (cells ?? blocked).shape;
-  const [left, top] = [labels ? 100 : 46, panel.above.length ? 22 : 8];
+  const [left, top] = [isLong(labels) ? 100 : 46, panel.above.length ? 22 : 8];
   const scale = cells && !levels.length;
   const right = (scale ? 64 : 8) + (panel.right.length ? 42 : 0);
   const side = Math.min(panel.side, Math.max(room - left - right, 120));
-  const [width, height] = [left + side + right, top + side + (labels ? 92 : 40)];
+  const [width, height] = [left + side + right, top + side + (isLong(labels) ? 92 : 40)];
   const first = columns - rows; // the queries are the last of the keys
   const [wide, high] = [side / columns, side / rows];
   const rect = (row, column) => [left + column * wide, top + row * high, wide, high];
@@ -563,7 +563,7 @@ function bars(panel, colours, room) {
   const truth = panel.outline?.data;
   const [left, top] = [52, 8];
   const wide = Math.min(panel.width, Math.max(room - left - 8, 60));
-  const [width, height] = [left + wide + 8, top + panel.height + (labels ? 92 : 40)];
+  const [width, height] = [left + wide + 8, top + panel.height + (isLong(labels) ? 92 : 40)];
   const share = (one) => clamp(one / panel.top, 0, 1.04) ** (panel.root ? 0.5 : 1);
   const y = (one) => top + panel.height * (1 - share(one));
   const pitch = wide / count;
@@ -675,6 +675,11 @@ function sizes(panel, colours, room) {
       rule(pen, colours.line, to, top, to, foot);
       write(pen, `1 ${unit}iB`, to, foot + 6, { ink: colours.ink, base: "top", small: true });
     });
+    panel.marks.forEach(([one, name], n) => {
+      rule(pen, colours.ink, x(one), 16, x(one), foot, 1.5);
+      const align = n ? "left" : "right";
+      write(pen, name, x(one) + (n ? 5 : -5), 9, { ink: colours.ink, align, small: true });
+    });
     panel.names.forEach((name, row) => {
       const middle = top + (row + 0.5) * pitch;
       const known = !Number.isNaN(panel.nbytes.data[row]);
@@ -682,12 +687,8 @@ function sizes(panel, colours, room) {
       pen.fillStyle = colours.past;
       pen.fillRect(left, middle - 12, long, 24);
       write(pen, name, left - 8, middle, { ink: colours.ink, align: "right", room: left - 12 });
+      pen.clearRect(left + long, middle - 9, 6.5 * panel.words[row].length + 8, 18); // no line through it
       write(pen, panel.words[row], left + long + 6, middle, { ink: colours.ink, align: "left" });
-    });
-    panel.marks.forEach(([one, name], n) => {
-      rule(pen, colours.ink, x(one), 16, x(one), foot, 1.5);
-      const align = n ? "left" : "right";
-      write(pen, name, x(one) + (n ? 5 : -5), 9, { ink: colours.ink, align, small: true });
     });
     write(pen, "bytes, on a logarithmic axis", left + wide / 2, height - 9, { ink: colours.soft });
   }
@@ -783,7 +784,7 @@ function nameAxes(pen, along, x, foot, up, y, { soft }) {
 
 // Labels below columns; as many as have room.
 function below(pen, labels, count, left, pitch, foot, colours) {
-  const place = labels ? { align: "right", turned: true } : { base: "top" };
+  const place = isLong(labels) ? { align: "right", turned: true } : { base: "top" };
   for (let n = 0; n < count; n += stride(pitch, labels ? 13 : 22)) {
     write(pen, label(labels, n), left + (n + 0.5) * pitch, foot + 6, { ink: colours.ink, ...place });
   }
@@ -858,6 +859,7 @@ function rule(pen, colour, x0, y0, x1, y1, thick = 1) {
 
 const printable = (word) => word.replace(/[\n\t\r]/g, (sign) => JSON.stringify(sign).slice(1, -1));
 const clip = (word) => ([...word].length > 12 ? `${[...word].slice(0, 11).join("")}…` : word);
+const isLong = (labels) => labels?.some((word) => word.length > 2); // words, no letters
 const label = (labels, n) => (labels ? clip(printable(labels[n] ?? "")) : `${n}`);
 const named = (name, n, labels) => `${name} ${n}${labels ? ` “${printable(labels[n])}”` : ""}`;
 
@@ -882,7 +884,7 @@ const STYLE = `.causal-explorer {
   output { min-width: 3ch; text-align: right; font-variant-numeric: tabular-nums }
   &[data-theme=dark] option { background: #2b2b2b }
   :is(input, select, button, canvas):focus-visible { outline: 3px solid #e1701a; outline-offset: 2px }
-  .panels { gap: 8px 16px; align-items: flex-start } figure { margin: 0; min-width: 0 } figure.sentence { flex: 1 0 100% }
+  .panels { gap: 8px 16px; margin-top: 8px; align-items: flex-start } figure { margin: 0; min-width: 0 } figure.sentence { flex: 1 0 100% }
   figcaption { font-size: 14px; min-height: 1.4em; margin: 0 0 2px; text-align: left; color: inherit }
   .legend { gap: 0 12px; font-size: 12px }
   .legend span::before { content: ""; display: inline-block; width: 16px; margin-right: 5px; vertical-align: middle; border-top: 10px solid var(--colour) }

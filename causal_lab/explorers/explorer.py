@@ -42,7 +42,7 @@ class Explorer(anywidget.AnyWidget):
     _name = Unicode().tag(sync=True)
     _controls = List().tag(sync=True)
     _picture = Dict().tag(sync=True)
-    _asked = Dict().tag(sync=True, echo_update=False)  # what a page wishes, and the number of its question
+    _asked = Dict().tag(sync=True, echo_update=False)  # a page's wishes, its question's number
     _ipython_display_ = None  # ipywidgets 7 has one, which would show no still
 
     # What a record of it holds: values by control. A control that is not named stands still there.

@@ -49,8 +49,9 @@ def pack(explorer, grid: dict[str, Any]) -> bytes:
     names = [name for name in explorer.controls() if name in grid]
     axes = [list(grid[name]) for name in names]
     arrays, panels, pictures, seen, index = Store(), Store(), Store(), {}, []
+    present = explorer.values()
     for combination in itertools.product(*axes):
-        values = explorer.settled(**(explorer.values() | dict(zip(names, combination, strict=True))))
+        values = explorer.settled(**present | dict(zip(names, combination, strict=True)))
         unused = sorted(explorer.unused(**values))
         used = tuple((name, value) for name, value in values.items() if name not in unused)
         if used not in seen:
@@ -64,7 +65,7 @@ def pack(explorer, grid: dict[str, Any]) -> bytes:
     head = {
         "name": type(explorer).__name__,
         "controls": _controls(explorer, dict(zip(names, axes, strict=True))),
-        "first": {n: _nearest(getattr(explorer, n), axis) for n, axis in zip(names, axes, strict=True)},
+        "first": {name: _nearest(present[name], grid[name]) for name in names},
         "note": _note(explorer, grid),
         "arrays": [[dtype, shape] for dtype, shape, _ in arrays.things],
         "panels": [json.loads(panel) for panel in panels.things],
@@ -117,7 +118,8 @@ def _as_json(panel: dict, arrays: Store) -> str:
     return json.dumps({name: number(part) for name, part in panel.items()}, ensure_ascii=False)
 
 
-def _nearest(value, axis: list):
+def _nearest(value, axis):
+    axis = list(axis)
     if value in axis:
         return value
     return axis[0] if isinstance(value, str) else min(axis, key=lambda one: abs(one - value))

@@ -95,8 +95,6 @@ class GenerationExplorer(Explorer):
         with self._lock:
             self._streams += 1
             self._labels = self._labels[: len(self.prompt)]
-            for passes in self._passes.values():
-                del passes[1:]
             self._follow()
         return self._write(steps, self._streams)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, is_dataclass
 
 import numpy as np
 
-FRAMES = ("", "future", "past", "ink")  # what a cell is framed for: nothing, a leak, a loss, a change
+FRAMES = ("", "future", "past", "ink")  # a cell is framed for: nothing, a leak, a loss, a change
 COLOURS = ("past", "future", "missing", "truth", "broken", "ink", "second", "third")
 KINDS = ("seen", "hidden", "changed", "plain")  # how a word of a sentence stands there
 

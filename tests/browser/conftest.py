@@ -1,22 +1,14 @@
 """A JupyterLab and a Chromium for all tests of this folder, one of each per worker."""
 
-import os
-
 import pytest
-from playwright.sync_api import sync_playwright
 
-from tools.browser.page import find_chromium, open_browser
+from tests.chromium import chromium
 from tools.browser.server import running_lab
 
 
 @pytest.fixture(scope="session")
 def browser():
-    if find_chromium() is None:
-        missing = "no Chromium on PATH (on Debian: apt-get install chromium)"
-        if os.environ.get("CI"):
-            pytest.fail(f"{missing}; CI must not go on without it")
-        pytest.skip(missing)
-    with sync_playwright() as playwright, open_browser(playwright) as browser:
+    with chromium() as browser:
         yield browser
 
 

@@ -5,71 +5,87 @@ import nbformat
 from tools.browser.examine import examine
 
 SETUP = """
-import io, itertools, time
+import itertools, time
 import ipywidgets as widgets
 import numpy as np
-from IPython.display import Javascript, display
-from PIL import Image
-from traitlets import Unicode
+from IPython.display import SVG, Javascript, display
+from causal_lab.explorers.controls import Slider
+from causal_lab.explorers.explorer import Explorer
+from causal_lab.plots.picture import Heat, Picture
 
-class Titled(widgets.Image):
-    tooltip = Unicode("a grey square").tag(sync=True)
-    description = Unicode().tag(sync=True)
+class Right(Explorer):
+    n = Slider("n", 0, 50, 10)
+    pause = 0.0
 
-def png(value):
-    buffer = io.BytesIO()
-    Image.fromarray(np.full((60, 60), 5 * value, dtype=np.uint8)).save(buffer, "png")
-    return buffer.getvalue()
+    def compute(self, n):
+        time.sleep(self.pause)
+        return self.square(n)
 
-def frame(draw, description="n", **options):
-    slider = widgets.IntSlider(10, 0, 50, description=description, **options)
-    image = Titled(value=png(10), width=60, height=60)
-    slider.observe(lambda change: draw(image, change["new"]), "value")
-    return widgets.VBox([slider, image])
+    def square(self, n):
+        return Picture((Heat(np.full((2, 2), n / 50), side=80),), f"n is {n}")
 
-def right(image, value):
-    image.value = png(value)
+def spoilt(name, before, after):
+    assert Right._esm.count(before) == 1
+    return type(name, (Right,), {"_esm": Right._esm.replace(before, after)})()
 """
 CELLS = {
-    "good": "frame(right)",
-    "unwired": "frame(lambda image, value: None)",
-    "greyed out": "frame(right, disabled=True)",
+    "good": "Right()",
+    "unwired": """
+class Unwired(Right):
+    def compute(self, n):
+        return self.square(10)
+Unwired()""",
+    "greyed out": """
+class GreyedOut(Right):
+    def unused(self, n):
+        return {"n"}
+GreyedOut()""",
     "noisy": """
-ticks = itertools.count(100)
-def noisy(image, value):
-    image.value = png(next(ticks) % 50)
-frame(noisy)""",
+class Noisy(Right):
+    ticks = itertools.count(100)
+    def compute(self, n):
+        return self.square(next(self.ticks) % 50)
+Noisy()""",
     "behind": """
-last = [10]
-def behind(image, value):
-    image.value = png(last[0])
-    last[0] = value
-frame(behind)""",
-    "lazy": """
-drawn = [0.0]
-def lazy(image, value):  # what comes too soon after another is dropped
-    if time.monotonic() - drawn[0] > 0.15:
-        image.value = png(value)
-        drawn[0] = time.monotonic()
-frame(lazy)""",
+class Behind(Right):
+    last = 10
+    def compute(self, n):
+        shown, self.last = self.last, n
+        return self.square(shown)
+Behind()""",
     "raises": """
-def raises(image, value):
-    image.value = png(value)
-    raise ZeroDivisionError("in a callback")
-frame(raises)""",
-    "nameless": 'frame(right, description="")',
-    "speechless": """
-mute = frame(right)
-mute.children[1].tooltip = ""
-mute""",
+class Raises(Right):
+    def compute(self, n):
+        if n != 10:
+            raise ZeroDivisionError("in compute")
+        return self.square(n)
+Raises()""",
+    "nameless": """
+class Nameless(Right):
+    n = Slider("", 0, 50, 10)
+Nameless()""",
     "stacked": """
-output, slider = widgets.Output(), widgets.IntSlider(10, 0, 50, description="n")
+stacker, below = Right(), widgets.Output()
 def stack(change):
-    with output:
-        display(Image.fromarray(np.full((60, 60), 5 * change["new"], dtype=np.uint8)))
-slider.observe(stack, "value")
-stack({"new": 10})
-widgets.VBox([slider, output])""",
+    with below:
+        display(SVG(f"<svg xmlns='http://www.w3.org/2000/svg' height='{change['new'] + 9}'/>"))
+stacker.observe(stack, "n")
+widgets.VBox([stacker, below])""",
+    "lame": """
+class Lame(Right):
+    n = Slider("n", 0, 50, 10, play=True)
+    _esm = Right._esm.replace("timer = setInterval(step, PLAY)", "timer = 1")
+Lame()""",
+    "forgetful": """
+forgetful = spoilt("Forgetful", "    next = wishes;\\n", "")
+forgetful.pause = 0.2  # longer than from one move of a pull to the next
+forgetful""",
+    "deaf": """spoilt("Deaf", "event.stopImmediatePropagation();", "return;")""",
+    "mute": """spoilt("Mute", "words ? words + ", "false ? words + ")""",
+    "pointless": """spoilt("Pointless", '"pointermove"', '"nothing"')""",
+    "unseen": """
+style = "const STYLE = `"
+spoilt("Unseen", style, style + "[data-explorer=Unseen] * { outline: none !important } ")""",
     "console": "Javascript(\"console.error('the widget is not well')\")",
     "cell": "1 / 0",
 }
@@ -90,20 +106,25 @@ def test_each_fault_is_told(tmp_path, browser, lab):
     path = tmp_path / "broken.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
     seen = examine(path, browser, lab)
-    # A slider that moves no picture.
-    assert named(seen.unmoved) == {"unwired", "greyed out", "behind"}
+    # A control that moves no picture.
+    still = {"unwired", "greyed out", "behind", "raises", "lame", "deaf"}
+    assert named(seen.unmoved) == still
     # A picture that is not a function of the value.
     assert named(seen.not_back) == {"noisy", "behind", "stacked"}
     # The last place of a fast pull.
-    assert {"lazy", "behind"} <= named(seen.late) <= {"lazy", "behind", "noisy", "stacked"}
+    assert {"behind", "forgetful"} <= named(seen.late)
+    assert named(seen.late) <= {"behind", "forgetful", "noisy", "stacked"}
     # One picture below the other.
     assert named(seen.stacked) == {"stacked"}
     # What keeps people out.
-    assert named(seen.access) >= {"nameless", "speechless"}
-    assert "good" not in named(seen.access)
-    # Errors: in a callback, in a cell, in the console.
-    assert any("ZeroDivisionError: in a callback" in line for line in seen.callbacks)
+    assert named(seen.access) == {"nameless", "unseen"}
+    assert named(seen.speechless) == {"deaf", "mute", "pointless"}
+    # Errors: in an explorer, in a cell, in the console.
+    told = f"cell {PLACE['raises']}: ZeroDivisionError: in compute"
+    assert told in seen.callbacks
     assert seen.cells == ["ZeroDivisionError: division by zero"]
     assert seen.console == ["the widget is not well"]
-    kinds = {"cells", "console", "callbacks", "unmoved", "not_back", "late", "stacked", "access"}
-    assert set(seen.complaints) == kinds
+    assert set(seen.complaints) == {
+        *("cells", "console", "callbacks", "unmoved", "not_back", "late", "stacked", "access"),
+        "speechless",
+    }

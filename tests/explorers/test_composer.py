@@ -85,7 +85,7 @@ def test_the_third_mask_is_the_first_two_combined(first, operator):
             assert (two.blocked.tolist(), two.absent) == (b, None)
         else:
             assert two.absent.all()
-            assert not two.blocked.any()
+            assert two.blocked.tolist() == [[0] * T] * T
 
 
 def test_titles_name_the_sizes_and_the_operator():

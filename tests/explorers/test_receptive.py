@@ -40,13 +40,15 @@ def walk(pattern, T, layers, n, d):
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-@pytest.mark.parametrize(("T", "layers", "n", "d"), [(1, 1, 1, 1), (13, 2, 3, 2), (21, 5, 2, 3)])
-def test_the_field_is_where_one_can_walk_to(pattern, T, layers, n, d):
+@pytest.mark.parametrize(
+    ("T", "layers", "shown", "n", "d"), [(1, 1, 1, 1, 1), (13, 2, 2, 3, 2), (21, 5, 4, 2, 3)]
+)
+def test_the_field_is_where_one_can_walk_to(pattern, T, layers, shown, n, d):
     explorer = ReceptiveExplorer(
-        T=T, layers=layers, pattern=pattern, window=n, dilation=d, shown=layers, output=T // 2
+        T=T, layers=layers, pattern=pattern, window=n, dilation=d, shown=shown, output=T // 2
     )
     mask, field = explorer.picture.panels
-    assert (~sees(pattern, T, layers, n, d)).tolist() == (mask.blocked > 0).tolist()
+    assert (~sees(pattern, T, shown, n, d)).tolist() == (mask.blocked > 0).tolist()
     there = walk(pattern, T, layers, n, d)
     cells = [[there[i].get(j, 0) for j in range(T)] for i in range(T)]
     assert field.cells.tolist() == cells

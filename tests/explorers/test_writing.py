@@ -173,7 +173,7 @@ def test_a_stream_that_is_left_or_stopped_stays_where_it_was():
     with pytest.raises(ValueError, match="add temperature"):
         explorer.stream(top_k=3)
     assert explorer.written == 1
-    assert not any(block.attention.key_projection._forward_hooks for block in writer().blocks)
+    assert not any(module._forward_hooks for module in explorer.model.modules())
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,13 @@ from playwright.sync_api import Browser
 from tools.browser.page import Control, NotebookPage
 from tools.browser.server import Lab
 
-# A menu opens with the space bar: JupyterLab takes the arrows of a closed one for its own.
-FORWARD = {"slider": ["ArrowRight"], "select": ["Space", "ArrowDown", "Enter"]}
-BACK = {"slider": ["ArrowLeft"], "select": ["Space", "ArrowUp", "Enter"]}
+FORWARD = {"range": ["ArrowRight"], "select": ["ArrowDown"]}
+BACK = {"range": ["ArrowLeft"], "select": ["ArrowUp"]}
 DESK = {"width": 1300, "height": 1000}
+KINDS = (
+    *("cells", "console", "callbacks", "unmoved", "not_back", "late", "stacked", "access"),
+    "speechless",
+)
 
 
 @dataclass
@@ -29,23 +32,13 @@ class Examination:
     stacked: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
     access: list[str] = field(default_factory=list)
-    milliseconds: list[float] = field(default_factory=list)
+    speechless: list[str] = field(default_factory=list)
     screenshots: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def complaints(self) -> dict[str, list[str]]:
         """All that is wrong, by kind; nothing if all is well."""
-        kinds = (
-            "cells",
-            "console",
-            "callbacks",
-            "unmoved",
-            "not_back",
-            "late",
-            "stacked",
-            "access",
-        )
-        return {kind: getattr(self, kind) for kind in kinds if getattr(self, kind)}
+        return {kind: getattr(self, kind) for kind in KINDS if getattr(self, kind)}
 
 
 def examine(path: Path, browser: Browser, lab: Lab) -> Examination:
@@ -62,22 +55,23 @@ def examine(path: Path, browser: Browser, lab: Lab) -> Examination:
         seen.cells = [*notebook.ask("lab.errors()"), *notebook.ask("lab.failed()")]
         if not notebook.ask("lab.ran()"):
             seen.cells.append("not all cells were run")
-        pictures = {c.cell: len(notebook.shows(c.cell)) for c in controls}
-        outputs = {c.cell: notebook.ask("lab.outputs(a)", c.cell) for c in controls}
-        for cell in pictures:
+        cells = dict.fromkeys(control.cell for control in controls)
+        heaps = {cell: notebook.ask("lab.heap(a)", cell) for cell in cells}
+        for cell in cells:
             name = f"{path.stem[:2]}-{len(seen.screenshots) + 1}"
             seen.screenshots[name] = notebook.screenshot(cell)
             seen.access += barriers(notebook, cell)
+            point(notebook, cell, seen)
         for control in controls:
-            move(notebook, control, seen)
+            (play if control.kind == "play" else move)(notebook, control, seen)
         for control in controls:
-            if control.kind == "slider" and not notebook.is_disabled(control):
+            if control.kind == "range" and not notebook.is_disabled(control):
                 pull(notebook, control, seen)
-        for cell in pictures:
-            now = len(notebook.shows(cell)), notebook.ask("lab.outputs(a)", cell)
-            if now != (pictures[cell], outputs[cell]):
-                seen.stacked.append(f"cell {cell}: {pictures[cell]} pictures became {now[0]}")
-            seen.callbacks += notebook.ask("lab.complaints(a)", cell)
+        for cell in cells:
+            now = notebook.ask("lab.heap(a)", cell)
+            if now != heaps[cell]:
+                seen.stacked.append(f"cell {cell}: {heaps[cell]} became {now}")
+            seen.callbacks += [f"cell {cell}: {e}" for e in notebook.ask("lab.complaints(a)", cell)]
         seen.callbacks += notebook.ask("lab.heard()")
         seen.console = notebook.console
     finally:
@@ -93,20 +87,16 @@ def move(notebook: NotebookPage, control: Control, seen: Examination) -> None:
         return
     first, value = notebook.shows(control.cell), notebook.value(control)
     there, back = keys_of(notebook, control)
-    blurred = notebook.close_up(control)
-    notebook.handle(control).focus()
-    if notebook.close_up(control) == blurred:
-        seen.access.append(f"{control}: focus cannot be seen")
-    times = [notebook.press(control, there)]
+    focus_is_seen(notebook, control, notebook.handle(control), seen)
+    notebook.press(control, there)
     moved = notebook.shows(control.cell)
     if notebook.value(control) == value:
         seen.unmoved.append(f"{control} does not move by keyboard")
     elif moved == first:
         seen.unmoved.append(f"{control} moves and changes nothing")
-    times.append(notebook.press(control, back))
+    notebook.press(control, back)
     if (notebook.shows(control.cell), notebook.value(control)) != (first, value):
         seen.not_back.append(f"{control} went back to {value!r}, its picture did not")
-    seen.milliseconds += [time for time in times if time is not None]
 
 
 def keys_of(notebook: NotebookPage, control: Control) -> tuple[list[str], list[str]]:
@@ -117,17 +107,89 @@ def keys_of(notebook: NotebookPage, control: Control) -> tuple[list[str], list[s
     return ["End", "Backspace"], ["End", notebook.value(control)[-1]]
 
 
+def play(notebook: NotebookPage, control: Control, seen: Examination) -> None:
+    """Let a slider walk by itself for two steps, stop it, and bring it back."""
+    if notebook.is_disabled(control):
+        seen.unmoved.append(f"{control} is greyed out at first")
+        return
+    first, value = notebook.shows(control.cell), notebook.value(control)
+    focus_is_seen(notebook, control, notebook.handle(control), seen)
+    places = {value}
+    notebook.press(control, ["Space"])
+    notebook.until(lambda: places.add(notebook.value(control)) or len(places) > 2, 3)
+    notebook.press(control, ["Space"])
+    moved, stopped = notebook.shows(control.cell), notebook.value(control)
+    if len(places) < 3 or moved == first:
+        seen.unmoved.append(f"{control} does not walk by itself")
+    notebook.page.wait_for_timeout(600)
+    if notebook.value(control) != stopped:
+        seen.unmoved.append(f"{control} does not stop")
+    bring_back(notebook, control, int(value))
+    if (notebook.shows(control.cell), notebook.value(control)) != (first, value):
+        seen.not_back.append(f"{control} went back to {value}, its picture did not")
+
+
+def bring_back(notebook: NotebookPage, control: Control, value: int) -> None:
+    """Walk the slider of a play button to a value."""
+    field = notebook.controls()[control.index - 1]  # the slider stands before its button
+    far = value - int(notebook.value(field))
+    notebook.press(field, ["ArrowRight" if far > 0 else "ArrowLeft"] * abs(far))
+
+
 def pull(notebook: NotebookPage, control: Control, seen: Examination) -> None:
     """Pull a slider fast. The last picture must be that of the value where it was let go."""
     notebook.drag(control)
     value, let_go = notebook.value(control), notebook.shows(control.cell)
+    if notebook.value(control) != value:
+        seen.late.append(f"{control} was let go at {value} and went to {notebook.value(control)}")
     there, back = keys_of(notebook, control)
+    value = notebook.value(control)
     notebook.press(control, there)
+    notebook.settle()
     notebook.press(control, back)
+    shown = notebook.shows(control.cell)
     if notebook.value(control) != value:
         seen.late.append(f"{control} did not stay at {value}")
-    elif notebook.shows(control.cell) != let_go:
+    elif shown != let_go:
         seen.late.append(f"{control} was let go at {value}, the picture was another one's")
+
+
+def point(notebook: NotebookPage, cell: int, seen: Examination) -> None:
+    """Walk over every canvas by keyboard, point at it, and pin a place; all of it in words."""
+    for name, canvas in notebook.canvases(cell).items():
+        where = f"canvas {name} in cell {cell}"
+        focus_is_seen(notebook, where, canvas, seen)
+        walked = []
+        for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
+            notebook.page.keyboard.press(key)
+            walked.append(notebook.ask("lab.words(a)", cell))
+        alone = canvas.get_attribute("aria-label").endswith(": 1 by 1")
+        if not all(walked) or (len(set(walked)) == 1 and not alone):
+            seen.speechless.append(f"{where} says nothing to who walks there: {walked}")
+            continue
+        place = notebook.ask("lab.framed(a)", name)
+        canvas.blur()
+        silent = notebook.ask("lab.words(a)", cell)
+        notebook.page.mouse.move(*place)
+        pointed = notebook.ask("lab.words(a)", cell)
+        if silent or pointed != walked[-1]:
+            seen.speechless.append(f"{where}: {pointed!r} under the pointer, not {walked[-1]!r}")
+        notebook.page.mouse.click(*place)
+        notebook.page.mouse.move(0, 0)
+        pinned = notebook.ask("lab.words(a)", cell)
+        notebook.page.mouse.click(*place)
+        notebook.page.mouse.move(0, 0)
+        if walked[-1] not in pinned or notebook.ask("lab.words(a)", cell):
+            seen.speechless.append(f"{where} is not pinned by a click and freed by another")
+
+
+def focus_is_seen(notebook: NotebookPage, what, handle, seen: Examination) -> None:
+    """Lead the keyboard to something, and look whether it looks different."""
+    handle.evaluate("lab.before")
+    blurred = notebook.close_up(handle)
+    notebook.page.keyboard.press("Tab")
+    if notebook.close_up(handle) == blurred:
+        seen.access.append(f"{what}: focus cannot be seen")
 
 
 def barriers(notebook: NotebookPage, cell: int) -> list[str]:
@@ -138,17 +200,8 @@ def barriers(notebook: NotebookPage, cell: int) -> list[str]:
         f"cell {cell}: {violation['id']}: {node['html'][:160]}"
         for violation in answer.response["violations"]
         for node in violation["nodes"]
-        if not is_stock(violation["id"], node["html"])
+        # JupyterLab gives a figure's saved picture no words, and a cell cannot say any.
+        if not (violation["id"] == "image-alt" and 'src="data:image/png' in node["html"])
     ]
     nameless = [c for c in notebook.controls() if c.cell == cell and not c.label]
     return found + [f"{control} has no label" for control in nameless]
-
-
-def is_stock(rule: str, element: str) -> bool:
-    """Say whether a barrier is one that no notebook can take away."""
-    if rule == "aria-input-field-name":
-        # ipywidgets gives a slider's handle no name for screen readers and no way to set one; its
-        # visible label is asked for instead.
-        return "noUi-handle" in element
-    # JupyterLab gives a figure's saved picture no words, and a cell cannot say any.
-    return rule == "image-alt" and 'src="data:image/png' in element

@@ -1,99 +1,100 @@
-// What the page must tell: which controls there are, what a picture shows, how long it took.
+// What the page must tell: which controls there are, what a picture shows, and when all is still.
 (() => {
   const panel = () => document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden)') || document.body;
   const cells = () => [...panel().querySelectorAll('.jp-Cell')];
   const output = cell => cells()[cell].querySelector('.jp-Cell-outputArea');
   const shown = element => element.getClientRects().length > 0;
-  const pictures = cell => output(cell)
-    ? [...output(cell).querySelectorAll('img, canvas, svg')].filter(shown)
-        .filter(element => !element.closest('button, .jp-OutputPrompt, .jp-OutputArea-promptOverlay'))
-    : [];
-  const hex = buffer => [...new Uint8Array(buffer)].map(b => b.toString(16).padStart(2, '0')).join('');
-  const bytes = async picture => {
-    if (picture.tagName === 'IMG') return (await fetch(picture.currentSrc || picture.src)).arrayBuffer();
-    const text = picture.tagName === 'CANVAS' ? picture.toDataURL() : picture.outerHTML;
-    return new TextEncoder().encode(text);
+  const within = (cell, what) => (output(cell) ? [...output(cell).querySelectorAll(what)].filter(shown) : []);
+  const explorers = cell => within(cell, '.causal-explorer');
+  const pictures = cell => within(cell, 'img, canvas, svg')
+    .filter(element => !element.closest('button, .jp-OutputPrompt, .jp-OutputArea-promptOverlay'));
+  const digest = async text => {
+    const bytes = new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text)));
+    return [...bytes].map(byte => byte.toString(16).padStart(2, '0')).join('');
   };
-  // A change can be seen when another source is there, is loaded and has had a frame to be drawn.
-  const glance = cell => pictures(cell).map(p => p.tagName === 'IMG'
-    ? (p.complete && p.naturalWidth ? p.currentSrc || p.src : 'loading') : p.tagName);
-  // A slider over names has no class of a widget's own, only that of its row.
-  const widget = element => element.closest('.widget-inline-hbox') || element.closest('.jupyter-widgets');
-  const CONTROLS = '[role=slider], select, input:not([type=hidden]), textarea, button';
+  const seen = picture => (picture.tagName === 'CANVAS' ? picture.toDataURL()
+    : picture.tagName === 'IMG' ? picture.currentSrc || picture.src : picture.outerHTML);
+  const read = root => [...root.querySelectorAll('figcaption, .legend, .words, .caption')].map(e => e.innerHTML);
+  const words = cell => explorers(cell).map(root => root.querySelector('.said').textContent).join('');
+  const frame = () => new Promise(requestAnimationFrame);
 
-  const heard = [];
+  const heard = [], asked = new Set();
   window.lab = {
     controls() {
       const found = [];
       cells().forEach((_, cell) => {
-        if (!output(cell)) return;
-        for (const element of output(cell).querySelectorAll(CONTROLS)) {
-          if (!shown(element) || !element.closest('.jupyter-widgets')) continue;
-          const box = widget(element);
+        for (const element of within(cell, '.causal-explorer :is([data-control], .control button)')) {
           element.dataset.labControl = found.length;
           found.push({
             cell,
-            kind: element.getAttribute('role') === 'slider' ? 'slider'
-              : element.tagName === 'INPUT' ? element.type : element.tagName.toLowerCase(),
-            label: (box.querySelector('.widget-label') || element).innerText.trim(),
+            kind: element.tagName === 'BUTTON' ? 'play' : element.type.replace('-one', ''),
+            label: (element.labels[0]?.innerText ?? element.ariaLabel ?? '').trim(),
           });
         }
       });
       return found;
     },
+    canvases: cell => within(cell, '.causal-explorer canvas').map((canvas, number) => {
+      canvas.dataset.labCanvas = `${cell}-${number}`;
+      return canvas.dataset.labCanvas;
+    }),
     of: control => document.querySelector(`[data-lab-control="${control}"]`),
-    disabled(control) {
-      const element = this.of(control);
-      return element.disabled || element.getAttribute('aria-disabled') === 'true'
-        || !!element.closest('[disabled]');
-    },
-    value(control) {
-      const element = this.of(control);
-      if (element.value !== undefined) return element.value;
-      const readout = widget(element).querySelector('.widget-readout');
-      return readout ? readout.innerText : element.getAttribute('aria-valuetext');
-    },
+    // What a button plays is the slider beside it.
+    field: control => lab.of(control).closest('.control').querySelector('[data-control]'),
+    disabled: control => lab.of(control).disabled,
+    value: control => lab.field(control).value,
     atEnd(control) {
-      const element = this.of(control);
-      return element.tagName === 'SELECT' ? element.selectedIndex === element.options.length - 1
-        : element.getAttribute('aria-valuenow') === element.getAttribute('aria-valuemax');
+      const { value, max, options, selectedIndex } = lab.field(control);
+      return options ? selectedIndex === options.length - 1 : value === max;
+    },
+    // Where the thumb of a slider is, as a share of its track.
+    share: control => (({ value, min, max }) => (value - min) / (max - min))(lab.field(control)),
+    words,
+    // Stand right before something, so that the key Tab leads there.
+    before(element) {
+      const step = document.createElement('span');
+      Object.assign(step, { tabIndex: -1, onblur: () => step.remove() });
+      Object.assign(step.style, { position: 'absolute', outline: 'none' });
+      element.before(step);
+      step.focus({ preventScroll: true });
+    },
+    // The middle of what is framed on a canvas.
+    framed(canvas) {
+      const frame = document.querySelector(`[data-lab-canvas="${canvas}"]`).parentElement.querySelector('.cursor');
+      const { left, top, width, height } = frame.getBoundingClientRect();
+      return frame.hidden ? null : [left + width / 2, top + height / 2];
     },
     name: cell => { output(cell).id = `lab-cell-${cell}`; },
-    async shows(cell) {
-      const digests = [];
-      for (const picture of pictures(cell)) {
-        digests.push(hex(await crypto.subtle.digest('SHA-256', await bytes(picture))));
+    // All has been still for two frames: the kernel, and every explorer drew what it was asked.
+    async still(seconds) {
+      const end = performance.now() + 1000 * seconds;
+      for (let frames = 0; performance.now() < end; await frame()) {
+        if (lab.kernel().status === 'dead') throw new Error('the kernel died');
+        const busy = lab.kernel().status !== 'idle' || asked.size
+          || document.querySelector('.causal-explorer[data-state=waiting]');
+        frames = busy ? 0 : frames + 1;
+        if (frames > 2) return true;
       }
-      return digests;
+      return false;
     },
-    outputs: cell => (output(cell) ? output(cell).querySelectorAll('.jp-OutputArea-child').length : 0),
-    complaints: cell => [...output(cell).querySelectorAll('.widget-html pre')].map(e => e.innerText),
+    shows: cell => Promise.all([...pictures(cell).map(seen), ...explorers(cell).flatMap(read)].map(digest)),
+    // How much lies under a cell; moving must add nothing.
+    heap: cell => [within(cell, '.jp-OutputArea-child').length, explorers(cell).length,
+      pictures(cell).filter(one => !one.closest('.causal-explorer')).length],
+    complaints: cell => within(cell, '.causal-explorer .error').map(e => e.innerText).filter(Boolean),
     failed: () => [...panel().querySelectorAll('.jp-OutputArea-output')].map(e => e.innerText)
       .filter(text => /^(Error displaying widget|Loading widget|Failed to load model)/.test(text.trim())),
-    // Clock: from the last key, or from the menu's choice (its list gets the keys, not the page),
-    // to the first frame after the new picture is loaded.
-    watch(cell) {
-      const before = JSON.stringify(glance(cell));
-      const clock = window.lab.clock = { pressed: null, seen: null };
-      const press = event => { clock.pressed = event.timeStamp; };
-      for (const type of ['keydown', 'change']) window.addEventListener(type, press, true);
-      const look = () => {
-        if (clock !== window.lab.clock) return;
-        const now = JSON.stringify(glance(cell));
-        if (clock.pressed !== null && now !== before && !now.includes('"loading"')) {
-          for (const type of ['keydown', 'change']) window.removeEventListener(type, press, true);
-          requestAnimationFrame(() => { clock.seen = performance.now(); });
-        } else requestAnimationFrame(look);
-      };
-      requestAnimationFrame(look);
-    },
     kernel: () => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel,
-    // Lab shows what a callback raises in its log only; here it is heard.
+    // Lab shows what a callback raises in its log only; here it is heard. What was sent to the
+    // kernel is under way until the kernel is idle again because of it.
     listen() {
       this.kernel().anyMessage.connect((_, { msg, direction }) => {
-        if (direction !== 'recv' || msg.channel !== 'iopub') return;
-        if (msg.header.msg_type === 'error') heard.push(`${msg.content.ename}: ${msg.content.evalue}`);
-        if (msg.header.msg_type === 'stream' && msg.content.name === 'stderr') heard.push(msg.content.text);
+        const { header: { msg_type: type, msg_id: id }, content, channel } = msg;
+        if (direction === 'send' && channel === 'shell') asked.add(id);
+        if (direction !== 'recv' || channel !== 'iopub') return;
+        if (content.execution_state === 'idle') asked.delete(msg.parent_header.msg_id);
+        if (type === 'error') heard.push(`${content.ename}: ${content.evalue}`);
+        if (type === 'stream' && content.name === 'stderr') heard.push(content.text);
       });
     },
     heard: () => heard,

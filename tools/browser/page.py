@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from playwright.sync_api import Browser, Page, Playwright
+from playwright.sync_api import Browser, Locator, Page, Playwright
 
 from tools.browser.server import Lab
 
@@ -29,6 +29,7 @@ ARGUMENTS = [
 STOCK = re.compile(
     r"favicon|service-worker|/lsp/|/api/me\b|/translations|/api/contents/|/workspaces/"
 )
+THUMB = 16  # pixels, of a native slider in Chromium
 
 
 def find_chromium() -> str | None:
@@ -51,11 +52,11 @@ def open_browser(playwright: Playwright) -> Iterator[Browser]:
 
 @dataclass(frozen=True)
 class Control:
-    """A slider's handle, a menu or a text box in an output."""
+    """A slider, a menu, a text box or a play button of an explorer in an output."""
 
     index: int
     cell: int
-    kind: str
+    kind: str  # range, select, text, play
     label: str
 
     def __str__(self) -> str:
@@ -89,16 +90,16 @@ class NotebookPage:
         self.page.goto(self.lab.url(f"doc/tree/{quote(name)}"), timeout=120_000)
         ready = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
         self.page.wait_for_function(ready, timeout=120_000)
-        self.wait_until_idle(120)
+        self.settle(120)
         self.page.evaluate("() => lab.listen()")
 
     def run_all(self, timeout: float = 300) -> None:
-        """Run all cells and wait until the widgets stand."""
+        """Run all cells and wait until the explorers stand."""
         command = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
         self.page.set_default_timeout(1000 * timeout)
         self.page.evaluate(command)
         self.page.set_default_timeout(30_000)
-        self.wait_until_idle(timeout)
+        self.settle(timeout)
         self.until(lambda: not self.ask("lab.failed()"), 20)
 
     def ask(self, expression: str, *arguments):
@@ -112,70 +113,59 @@ class NotebookPage:
             self.page.wait_for_timeout(20)
         return bool(there)
 
-    def wait_until_idle(self, seconds: float, quiet_for: float = 0.25) -> None:
-        """Wait until the kernel has had nothing to do for a while."""
-        end, quiet = time.monotonic() + seconds, None
-        while quiet is None or time.monotonic() - quiet < quiet_for:
-            if time.monotonic() > end:
-                raise TimeoutError(f"the kernel was not idle after {seconds} seconds")
-            status = self.ask("lab.kernel().status")
-            if status == "dead":
-                raise RuntimeError("the kernel died")
-            quiet = None if status != "idle" else quiet or time.monotonic()
-            self.page.wait_for_timeout(25)
+    def settle(self, seconds: float = 30) -> None:
+        """Wait until the kernel has answered everything and every picture is drawn."""
+        if not self.ask("lab.still(a)", seconds):
+            raise TimeoutError(f"the page did not come to rest within {seconds} seconds")
 
     def controls(self) -> list[Control]:
         """List what can be moved, from top to bottom, and mark it in the page."""
         return [Control(index, **found) for index, found in enumerate(self.ask("lab.controls()"))]
 
     def shows(self, cell: int) -> list[str]:
-        """Give a digest of every picture under a cell, once all of them stand still."""
-        self.wait_until_idle(30, 0.12)
-        before = None
-        while (now := self.ask("lab.shows(a)", cell)) != before:
-            before = now
-            self.page.wait_for_timeout(60)
-        return now
+        """Give a digest of every picture and every word under a cell, once all stand still."""
+        self.settle()
+        return self.ask("lab.shows(a)", cell)
 
     def value(self, control: Control) -> str:
-        """Read a control."""
+        """Read a control; of a play button, that of its slider."""
         return self.ask("lab.value(a)", control.index)
 
     def is_disabled(self, control: Control) -> bool:
         """Say whether it is greyed out."""
         return self.ask("lab.disabled(a)", control.index)
 
-    def handle(self, control: Control):
+    def handle(self, control: Control) -> Locator:
         """Find it in the page."""
         return self.page.locator(f'[data-lab-control="{control.index}"]')
 
-    def press(self, control: Control, keys: Iterable[str], seconds: float = 8) -> float | None:
-        """Press keys; give the milliseconds until another picture is seen, None if none is."""
+    def press(self, control: Control, keys: Iterable[str]) -> None:
+        """Press keys on a control."""
         self.handle(control).focus()
-        self.ask("lab.watch(a)", control.cell)
         for key in keys:
             self.page.keyboard.press(key)
-        if not self.until(lambda: self.ask("lab.clock.seen"), seconds):
-            return None
-        return self.ask("lab.clock.seen - lab.clock.pressed")
 
     def drag(self, control: Control) -> None:
-        """Pull a slider's handle along a third of its track, faster than pictures can come."""
+        """Pull a slider's thumb along a third of its track, faster than pictures can come."""
         handle = self.handle(control)
         handle.scroll_into_view_if_needed()
-        at, track = handle.bounding_box(), handle.locator("xpath=../..").bounding_box()
-        x, y = at["x"] + at["width"] / 2, at["y"] + at["height"] / 2
-        left = x - track["x"] < track["width"] / 2
-        far = (1 if left else -1) * track["width"] / 3
+        box, share = handle.bounding_box(), self.ask("lab.share(a)", control.index)
+        x = box["x"] + THUMB / 2 + share * (box["width"] - THUMB)
+        y = box["y"] + box["height"] / 2
+        far = (1 if share < 0.5 else -1) * box["width"] / 3
         self.page.mouse.move(x, y)
         self.page.mouse.down()
-        for step in range(1, 16):
-            self.page.mouse.move(x + far * step / 15, y)
+        for step in range(1, 11):
+            self.page.mouse.move(x + far * step / 10, y)
         self.page.mouse.up()
 
-    def close_up(self, control: Control) -> bytes:
-        """Take a picture of a control and a little around it."""
-        handle = self.handle(control)
+    def canvases(self, cell: int) -> dict[str, Locator]:
+        """Find the canvases of a cell's explorers, and mark them in the page."""
+        names = self.ask("lab.canvases(a)", cell)
+        return {name: self.page.locator(f'[data-lab-canvas="{name}"]') for name in names}
+
+    def close_up(self, handle: Locator) -> bytes:
+        """Take a picture of something and a little around it."""
         handle.scroll_into_view_if_needed()
         box = handle.bounding_box()
         around = {
@@ -190,7 +180,3 @@ class NotebookPage:
         """Take a picture of a cell's output."""
         area = self.page.locator(".jp-Cell").nth(cell).locator(".jp-Cell-outputArea")
         return area.screenshot(animations="disabled")
-
-    def explorer(self, cell: int):
-        """Find the first explorer of a cell in the page: its controls and its picture."""
-        return self.page.locator(".jp-Cell").nth(cell).locator(".widget-vbox").first
