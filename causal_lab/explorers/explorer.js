@@ -334,7 +334,9 @@ const DARK = {
 // Every page has its own switch for dark and light; what all have is a background.
 function coloursOf(root) {
   for (let at = root; at; at = at.parentElement ?? at.getRootNode().host) {
-    const numbers = getComputedStyle(at).backgroundColor.match(/[\d.]+/g)?.map(Number);
+    const colour = getComputedStyle(at).backgroundColor;
+    const whole = colour.startsWith("color(") ? 255 : 1; // as in marimo: color(srgb 1 1 1)
+    const numbers = colour.match(/[\d.]+/g)?.map((one, n) => (n < 3 ? one * whole : Number(one)));
     if (numbers && (numbers[3] ?? 1) > 0.5) return isDark(numbers) ? DARK : LIGHT;
   }
   const may = getComputedStyle(document.documentElement).colorScheme.includes("dark");
@@ -445,8 +447,8 @@ function sentence(box, title) {
   const draw = (panel) => {
     title.textContent = panel.title;
     line.replaceChildren(...panel.words.flatMap((word, n) => {
-      const ring = panel.ring === n ? " ring" : "";
-      return [element("span", { className: panel.kinds[n] + ring, textContent: word }), " "];
+      const className = panel.kinds[n] + (panel.ring === n ? " ring" : "");
+      return [element("span", { className, textContent: word }), " "];
     }));
   };
   return { kind: "Sentence", box, draw, point: () => "" };
@@ -843,9 +845,8 @@ function outline(pen, colour, rect, thick = 1.5) {
   stroke(pen, colour, thick);
 }
 
-function stroke(pen, colour, thick) {
-  Object.assign(pen, { strokeStyle: colour, lineWidth: thick });
-  pen.stroke();
+function stroke(pen, strokeStyle, lineWidth) {
+  Object.assign(pen, { strokeStyle, lineWidth }).stroke();
 }
 
 function rule(pen, colour, x0, y0, x1, y1, thick = 1) {
