@@ -20,8 +20,7 @@ export const drawn = (root) => root.drawn();
 // In a notebook: ask the kernel. One question is under way at a time, then the newest wish is next.
 function render({ model, el }) {
   const view = crypto.randomUUID?.() ?? String(Math.random());
-  const root = document.createElement("div");
-  el.append(root);
+  const root = el.appendChild(element("div", {}));
   let asked = 0, flying = null, next = null;
   function send(wishes) {
     const number = `${view} ${++asked}`;
