@@ -20,8 +20,7 @@ export const drawn = (root) => root.drawn();
 // In a notebook: ask the kernel. One question is under way at a time, then the newest wish is next.
 function render({ model, el }) {
   const view = crypto.randomUUID?.() ?? String(Math.random());
-  const root = document.createElement("div");
-  el.append(root);
+  const root = el.appendChild(element("div", {}));
   let asked = 0, flying = null, next = null;
   function send(wishes) {
     const number = `${view} ${++asked}`;
@@ -447,8 +446,8 @@ function sentence(box, title) {
   const draw = (panel) => {
     title.textContent = panel.title;
     line.replaceChildren(...panel.words.flatMap((word, n) => {
-      const ring = panel.ring === n ? " ring" : "";
-      return [element("span", { className: panel.kinds[n] + ring, textContent: word }), " "];
+      const className = panel.kinds[n] + (panel.ring === n ? " ring" : "");
+      return [element("span", { className, textContent: word }), " "];
     }));
   };
   return { kind: "Sentence", box, draw, point: () => "" };
@@ -561,7 +560,7 @@ function bars(panel, colours, room) {
   const { heights, parts, labels, meanings } = panel;
   const [kinds, count] = heights.shape;
   const truth = panel.outline?.data;
-  const [left, top] = [52, 8];
+  const [left, top, alone] = [52, 8, count === 1 && !labels]; // one bar alone has no number
   const wide = Math.min(panel.width, Math.max(room - left - 8, 60));
   const [width, height] = [left + wide + 8, top + panel.height + (isLong(labels) ? 92 : 40)];
   const share = (one) => clamp(one / panel.top, 0, 1.04) ** (panel.root ? 0.5 : 1);
@@ -587,7 +586,7 @@ function bars(panel, colours, room) {
       const around = [x - 2, top - 2, thick + 4, panel.height + 4];
       if (panel.marked.includes(bar)) outline(pen, colours.ink, around);
     }
-    below(pen, labels, count, left, pitch, top + panel.height, colours);
+    if (!alone) below(pen, labels, count, left, pitch, top + panel.height, colours);
     nameAxes(pen, panel.name, left + wide / 2, height, panel.label, top + panel.height / 2, colours);
   }
   function words(_, bar) {
@@ -595,7 +594,7 @@ function bars(panel, colours, room) {
     const some = all.filter(([, one]) => one !== 0);
     const said = (some.length ? some : all.slice(0, 1)).map(([what, one]) => `${what} ${short(one)}`.trim());
     const right = truth ? `; right: ${short(truth[bar])}` : "";
-    return `${named(panel.name, bar, labels)}: ${said.join(", ")}${right}`;
+    return `${alone ? panel.name : named(panel.name, bar, labels)}: ${said.join(", ")}${right}`;
   }
   const legend = meanings.map((meaning, n) => [meaning, colours[parts[n]]]);
   return { width, height, rows: 1, columns: count, rect, at, words, paint, legend };
@@ -629,7 +628,7 @@ function curves(panel, colours, room) {
     nameAxes(pen, panel.axis, left + wide / 2, height, panel.label, top + panel.height / 2, colours);
   }
   function trace(pen, one) {
-    const half = panel.steps ? (x(xs[1] ?? 1) - x(xs[0])) / 2 : 0;
+    const half = panel.steps ? (x(xs[1] ?? 1) - x(xs[0])) / 2 || wide / 2 : 0;
     pen.setLineDash(panel.dashed.includes(one) ? [7, 6] : []);
     pen.beginPath();
     let drawing = false;
@@ -845,9 +844,8 @@ function outline(pen, colour, rect, thick = 1.5) {
   stroke(pen, colour, thick);
 }
 
-function stroke(pen, colour, thick) {
-  Object.assign(pen, { strokeStyle: colour, lineWidth: thick });
-  pen.stroke();
+function stroke(pen, strokeStyle, lineWidth) {
+  Object.assign(pen, { strokeStyle, lineWidth }).stroke();
 }
 
 function rule(pen, colour, x0, y0, x1, y1, thick = 1) {
