@@ -18,9 +18,6 @@ from causal_lab.plots.picture import Picture
 from tests.builders import move
 from tests.explorers.small import Small, sent
 
-# ipywidgets 7, which Colab has, asks ipykernel for its old Comm; a new ipykernel minds.
-pytestmark = pytest.mark.filterwarnings("ignore:The `ipykernel.comm.Comm` class:DeprecationWarning")
-
 
 def shown(explorer):
     return {part: explorer._picture[part] for part in ("panels", "caption", "limits", "unused")}
