@@ -20,8 +20,7 @@ export const drawn = (root) => root.drawn();
 // In a notebook: ask the kernel. One question is under way at a time, then the newest wish is next.
 function render({ model, el }) {
   const view = crypto.randomUUID?.() ?? String(Math.random());
-  const root = document.createElement("div");
-  el.append(root);
+  const root = el.appendChild(element("div", {}));
   let asked = 0, flying = null, next = null;
   function send(wishes) {
     const number = `${view} ${++asked}`;
@@ -334,7 +333,9 @@ const DARK = {
 // Every page has its own switch for dark and light; what all have is a background.
 function coloursOf(root) {
   for (let at = root; at; at = at.parentElement ?? at.getRootNode().host) {
-    const numbers = getComputedStyle(at).backgroundColor.match(/[\d.]+/g)?.map(Number);
+    const colour = getComputedStyle(at).backgroundColor;
+    const whole = colour.startsWith("color(") ? 255 : 1; // as in marimo: color(srgb 1 1 1)
+    const numbers = colour.match(/[\d.]+/g)?.map((one, n) => (n < 3 ? one * whole : Number(one)));
     if (numbers && (numbers[3] ?? 1) > 0.5) return isDark(numbers) ? DARK : LIGHT;
   }
   const may = getComputedStyle(document.documentElement).colorScheme.includes("dark");
@@ -445,8 +446,8 @@ function sentence(box, title) {
   const draw = (panel) => {
     title.textContent = panel.title;
     line.replaceChildren(...panel.words.flatMap((word, n) => {
-      const ring = panel.ring === n ? " ring" : "";
-      return [element("span", { className: panel.kinds[n] + ring, textContent: word }), " "];
+      const className = panel.kinds[n] + (panel.ring === n ? " ring" : "");
+      return [element("span", { className, textContent: word }), " "];
     }));
   };
   return { kind: "Sentence", box, draw, point: () => "" };
@@ -458,11 +459,11 @@ const DRAW = { Heat: heat, Bars: bars, Curves: curves, Sizes: sizes, Dials: dial
 function heat(panel, colours, room) {
   const { cells, blocked, absent, frames, labels, levels, names } = panel;
   const [rows, columns] = (cells ?? blocked).shape;
-  const [left, top] = [labels ? 100 : 46, panel.above.length ? 22 : 8];
+  const [left, top] = [isLong(labels) ? 100 : 46, panel.above.length ? 22 : 8];
   const scale = cells && !levels.length;
   const right = (scale ? 64 : 8) + (panel.right.length ? 42 : 0);
   const side = Math.min(panel.side, Math.max(room - left - right, 120));
-  const [width, height] = [left + side + right, top + side + (labels ? 92 : 40)];
+  const [width, height] = [left + side + right, top + side + (isLong(labels) ? 92 : 40)];
   const first = columns - rows; // the queries are the last of the keys
   const [wide, high] = [side / columns, side / rows];
   const rect = (row, column) => [left + column * wide, top + row * high, wide, high];
@@ -559,9 +560,9 @@ function bars(panel, colours, room) {
   const { heights, parts, labels, meanings } = panel;
   const [kinds, count] = heights.shape;
   const truth = panel.outline?.data;
-  const [left, top] = [52, 8];
+  const [left, top, alone] = [52, 8, count === 1 && !labels]; // one bar alone has no number
   const wide = Math.min(panel.width, Math.max(room - left - 8, 60));
-  const [width, height] = [left + wide + 8, top + panel.height + (labels ? 92 : 40)];
+  const [width, height] = [left + wide + 8, top + panel.height + (isLong(labels) ? 92 : 40)];
   const share = (one) => clamp(one / panel.top, 0, 1.04) ** (panel.root ? 0.5 : 1);
   const y = (one) => top + panel.height * (1 - share(one));
   const pitch = wide / count;
@@ -585,7 +586,7 @@ function bars(panel, colours, room) {
       const around = [x - 2, top - 2, thick + 4, panel.height + 4];
       if (panel.marked.includes(bar)) outline(pen, colours.ink, around);
     }
-    below(pen, labels, count, left, pitch, top + panel.height, colours);
+    if (!alone) below(pen, labels, count, left, pitch, top + panel.height, colours);
     nameAxes(pen, panel.name, left + wide / 2, height, panel.label, top + panel.height / 2, colours);
   }
   function words(_, bar) {
@@ -593,7 +594,7 @@ function bars(panel, colours, room) {
     const some = all.filter(([, one]) => one !== 0);
     const said = (some.length ? some : all.slice(0, 1)).map(([what, one]) => `${what} ${short(one)}`.trim());
     const right = truth ? `; right: ${short(truth[bar])}` : "";
-    return `${named(panel.name, bar, labels)}: ${said.join(", ")}${right}`;
+    return `${alone ? panel.name : named(panel.name, bar, labels)}: ${said.join(", ")}${right}`;
   }
   const legend = meanings.map((meaning, n) => [meaning, colours[parts[n]]]);
   return { width, height, rows: 1, columns: count, rect, at, words, paint, legend };
@@ -627,7 +628,7 @@ function curves(panel, colours, room) {
     nameAxes(pen, panel.axis, left + wide / 2, height, panel.label, top + panel.height / 2, colours);
   }
   function trace(pen, one) {
-    const half = panel.steps ? (x(xs[1] ?? 1) - x(xs[0])) / 2 : 0;
+    const half = panel.steps ? (x(xs[1] ?? 1) - x(xs[0])) / 2 || wide / 2 : 0;
     pen.setLineDash(panel.dashed.includes(one) ? [7, 6] : []);
     pen.beginPath();
     let drawing = false;
@@ -673,6 +674,11 @@ function sizes(panel, colours, room) {
       rule(pen, colours.line, to, top, to, foot);
       write(pen, `1 ${unit}iB`, to, foot + 6, { ink: colours.ink, base: "top", small: true });
     });
+    panel.marks.forEach(([one, name], n) => {
+      rule(pen, colours.ink, x(one), 16, x(one), foot, 1.5);
+      const align = n ? "left" : "right";
+      write(pen, name, x(one) + (n ? 5 : -5), 9, { ink: colours.ink, align, small: true });
+    });
     panel.names.forEach((name, row) => {
       const middle = top + (row + 0.5) * pitch;
       const known = !Number.isNaN(panel.nbytes.data[row]);
@@ -680,12 +686,8 @@ function sizes(panel, colours, room) {
       pen.fillStyle = colours.past;
       pen.fillRect(left, middle - 12, long, 24);
       write(pen, name, left - 8, middle, { ink: colours.ink, align: "right", room: left - 12 });
+      pen.clearRect(left + long, middle - 9, 6.5 * panel.words[row].length + 8, 18); // no line through it
       write(pen, panel.words[row], left + long + 6, middle, { ink: colours.ink, align: "left" });
-    });
-    panel.marks.forEach(([one, name], n) => {
-      rule(pen, colours.ink, x(one), 16, x(one), foot, 1.5);
-      const align = n ? "left" : "right";
-      write(pen, name, x(one) + (n ? 5 : -5), 9, { ink: colours.ink, align, small: true });
     });
     write(pen, "bytes, on a logarithmic axis", left + wide / 2, height - 9, { ink: colours.soft });
   }
@@ -781,7 +783,7 @@ function nameAxes(pen, along, x, foot, up, y, { soft }) {
 
 // Labels below columns; as many as have room.
 function below(pen, labels, count, left, pitch, foot, colours) {
-  const place = labels ? { align: "right", turned: true } : { base: "top" };
+  const place = isLong(labels) ? { align: "right", turned: true } : { base: "top" };
   for (let n = 0; n < count; n += stride(pitch, labels ? 13 : 22)) {
     write(pen, label(labels, n), left + (n + 0.5) * pitch, foot + 6, { ink: colours.ink, ...place });
   }
@@ -842,9 +844,8 @@ function outline(pen, colour, rect, thick = 1.5) {
   stroke(pen, colour, thick);
 }
 
-function stroke(pen, colour, thick) {
-  Object.assign(pen, { strokeStyle: colour, lineWidth: thick });
-  pen.stroke();
+function stroke(pen, strokeStyle, lineWidth) {
+  Object.assign(pen, { strokeStyle, lineWidth }).stroke();
 }
 
 function rule(pen, colour, x0, y0, x1, y1, thick = 1) {
@@ -856,6 +857,7 @@ function rule(pen, colour, x0, y0, x1, y1, thick = 1) {
 
 const printable = (word) => word.replace(/[\n\t\r]/g, (sign) => JSON.stringify(sign).slice(1, -1));
 const clip = (word) => ([...word].length > 12 ? `${[...word].slice(0, 11).join("")}…` : word);
+const isLong = (labels) => labels?.some((word) => word.length > 2); // words, no letters
 const label = (labels, n) => (labels ? clip(printable(labels[n] ?? "")) : `${n}`);
 const named = (name, n, labels) => `${name} ${n}${labels ? ` “${printable(labels[n])}”` : ""}`;
 
@@ -880,7 +882,7 @@ const STYLE = `.causal-explorer {
   output { min-width: 3ch; text-align: right; font-variant-numeric: tabular-nums }
   &[data-theme=dark] option { background: #2b2b2b }
   :is(input, select, button, canvas):focus-visible { outline: 3px solid #e1701a; outline-offset: 2px }
-  .panels { gap: 8px 16px; align-items: flex-start } figure { margin: 0; min-width: 0 } figure.sentence { flex: 1 0 100% }
+  .panels { gap: 8px 16px; margin-top: 8px; align-items: flex-start } figure { margin: 0; min-width: 0 } figure.sentence { flex: 1 0 100% }
   figcaption { font-size: 14px; min-height: 1.4em; margin: 0 0 2px; text-align: left; color: inherit }
   .legend { gap: 0 12px; font-size: 12px }
   .legend span::before { content: ""; display: inline-block; width: 16px; margin-right: 5px; vertical-align: middle; border-top: 10px solid var(--colour) }

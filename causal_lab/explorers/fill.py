@@ -1,111 +1,105 @@
 """What a finite number does where −∞ should stand."""
 
-from dataclasses import dataclass
+import re
 
-import ipywidgets as widgets
 import numpy as np
 import torch
 from torch import Tensor
 
-from causal_lab.explorers.canvas import Canvas, Cells, HeatPanel
-from causal_lab.explorers.explorer import Explorer, choice, fixed_scores, slider
+from causal_lab.explorers.controls import Menu, Slider, Steps
+from causal_lab.explorers.explorer import Explorer, fixed_scores
 from causal_lab.masks.rules import generate_causal_mask, generate_padding_mask
+from causal_lab.plots.picture import Heat, Picture
 
 MAX_TOKENS, MAX_PADS = 32, 8
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-FILLS = ("0", "-1", "-5", "-10", "-20", "-100", "-1e4", "-1e9", "lowest finite", "-inf")
+LOWEST = "lowest finite"
+FILLS = ("0", "-1", "-5", "-10", "-20", "-100", "-1e4", "-1e9", LOWEST, "-inf")
+AS_THEY_COME, ZEROS = "as softmax gives them", "zeros"
 
 
-@dataclass(frozen=True)
-class FillState:
-    """What a :class:`FillExplorer` shows.
+def typeset(number: str) -> str:
+    """Write a number as a reader expects it.
 
-    Args:
-        weights: (query, key) = (T, T), after the softmax, read back as float32.
-        blocked: bool, shape (query, key), what should be 0.
-        fill: what was added in the dtype that was chosen; a rounded or overflowed number.
-
-    >>> FillExplorer(T=2).state.fill
-    -5.0
+    >>> typeset("-1e+09"), typeset("-inf")
+    ('−1e9', '−∞')
     """
-
-    weights: np.ndarray
-    blocked: np.ndarray
-    fill: float
-
-    @property
-    def leak(self) -> float:
-        """Largest weight on a blocked key, NaN aside."""
-        return float(np.nan_to_num(self.weights[self.blocked]).max(initial=0.0))
-
-
-def fill_state(T: int, fill: str, wish: int, pads: int, dtype: str, scores: Tensor) -> FillState:
-    """Add the causal and the padding mask to the scores and take the softmax.
-
-    Args:
-        fill: what is added where blocked, one of ``FILLS``. Where both masks block, it is added
-            twice, as it is in real projects.
-        wish: added to the blocked scores first: how much the model would like to look there.
-        pads: padding tokens before the first real one; all T at most.
-        dtype: a key of ``DTYPES``.
-        scores: shape (at least T, at least T), the scores before; the first T of each axis are
-            used.
-
-    >>> round(fill_state(2, "0", 0, 0, "float32", torch.zeros(2, 2)).leak, 3)
-    0.5
-    """
-    number = DTYPES[dtype]
-    causal = generate_causal_mask(T, device="cpu")
-    lengths = [T - min(pads, T)]
-    padding = generate_padding_mask(lengths, T, side="left", device="cpu")[0, 0]  # (1, key)
-    blocked = causal | padding
-    value = torch.finfo(number).min if fill == "lowest finite" else float(fill)
-    # Large numbers become −∞ here without a word, as they do in .half().
-    M = torch.tensor(value, dtype=torch.float64, device="cpu").to(number)
-    nothing = torch.zeros_like(M)
-    wishful = scores[:T, :T] + wish * blocked
-    summed = wishful.to(number) + torch.where(causal, M, nothing)
-    summed = summed + torch.where(padding, M, nothing)
-    weights = torch.softmax(summed, dim=-1)
-    return FillState(weights.float().numpy(), blocked.numpy(), float(M))
+    return re.sub(r"e\+?(-?)0*", r"e\1", number).replace("-", "−").replace("inf", "∞")
 
 
 class FillExplorer(Explorer):
     """Slide over the fill, the dtype and the padding and watch the leak, or the NaN.
 
-    >>> FillExplorer(T=4).state.leak > 0
-    True
+    Where both masks block, the fill is added twice, as it is in real projects.
+
+    >>> FillExplorer(T=2).picture.panels[0].frames.tolist()  # 1 is a leak
+    [[0, 1], [0, 0]]
     """
 
-    def __init__(self, T: int = 8):
+    T = Slider("T, number of tokens", 1, MAX_TOKENS, 8, play=True)
+    # "-5", so that every slider does something from the start.
+    fill = Steps("fill, added where blocked", FILLS, "-5", words=map(typeset, FILLS))
+    wish = Slider("wish to look ahead", 0, 50, 0)  # how much the model would like to look there
+    pads = Slider("padding on the left", 0, MAX_PADS, 0)
+    dtype = Menu("dtype", DTYPES)
+    dead = Menu("dead rows", [AS_THEY_COME, ZEROS])
+
+    GRID = {
+        "T": [*range(1, 9), 12, 16],
+        "fill": ["0", "-5", "-20", "-1e4", "-1e9", LOWEST, "-inf"],
+        "wish": [0, 5, 10, 50],
+        "pads": [0, 1, 3],
+        "dtype": list(DTYPES),
+        "dead": [AS_THEY_COME, ZEROS],
+    }
+
+    def __init__(self, **values):
         self.scores = fixed_scores(MAX_TOKENS, MAX_TOKENS, seed=2)
-        controls = {
-            "T": slider("T, number of tokens", T, 1, MAX_TOKENS),
-            "fill": widgets.SelectionSlider(
-                options=FILLS,
-                value="-5",  # every slider does something from the start
-                description="fill, added where blocked",
-                style={"description_width": "initial"},
-                layout=widgets.Layout(width="380px", margin="2px 16px 2px 0"),
-            ),
-            "wish": slider("wish to look ahead", 0, 0, 50),
-            "pads": slider("padding on the left", 0, 0, MAX_PADS),
-            "dtype": choice("dtype", list(DTYPES)),
-        }
-        super().__init__(controls, Canvas([HeatPanel(384, words=False)]))
+        self.tokens = fixed_scores(MAX_TOKENS, seed=3)  # the values that the weights average
+        super().__init__(**values)
 
-    def limits(self, T: int, **others) -> dict[str, int]:  # noqa: D102
-        return {"pads": min(T, MAX_PADS)}
+    def limits(self, T: int, **others) -> dict[str, tuple[int, int]]:  # noqa: D102
+        return {"pads": (0, min(T, MAX_PADS))}
 
-    def compute(self, T: int, fill: str, wish: int, pads: int, dtype: str) -> FillState:  # noqa: D102
-        return fill_state(T, fill, wish, pads, dtype, self.scores)
+    def unused(self, pads: int, **others) -> set[str]:  # noqa: D102
+        return set() if pads else {"dead"}
 
-    def paint(self, state: FillState) -> np.ndarray:  # noqa: D102
-        broken = int(np.isnan(state.weights).any(axis=1).sum())
-        T = len(state.weights)
-        fill = f"{state.fill:.3g}".replace("inf", "∞").replace("-", "−")
-        return self.canvas.paint(
-            [Cells(state.weights, state.blocked)],
-            titles=[f"T = {T}, blocked scores + ({fill}): orange frames are leaks"],
-            caption=f"largest weight on a blocked key {state.leak:.2g}; rows of NaN: {broken}",
-        )
+    def compute(  # noqa: D102
+        self, T: int, fill: str, wish: int, pads: int, dtype: str, dead: str
+    ) -> Picture:
+        causal = generate_causal_mask(T, device="cpu")
+        padding = generate_padding_mask([T - pads], T, side="left", device="cpu")[0, 0]  # (1, key)
+        blocked = causal | padding
+        number = DTYPES[dtype]
+        value = torch.finfo(number).min if fill == LOWEST else float(fill)
+        # Large numbers become −∞ here without a word, as they do in .half().
+        M = torch.tensor(value, dtype=torch.float64, device="cpu").to(number)
+        wishful = self.scores[:T, :T] + wish * blocked
+        zeros = blocked.all(-1, keepdim=True) & (dead == ZEROS)
+        nothing = torch.zeros_like(M)
+        with torch.enable_grad():
+            scores = wishful.to(number).requires_grad_()
+            summed = scores + torch.where(causal, M, nothing) + torch.where(padding, M, nothing)
+            # The finite score before the softmax is for the gradient, as in ``share_weight``.
+            weights = torch.softmax(summed.masked_fill(zeros, 0), -1).masked_fill(zeros, 0)
+            # A row that sees nothing is not read, and yet its NaN comes back.
+            read = (weights.float() @ self.tokens[:T])[~blocked.all(-1)].sum()
+            (gradient,) = torch.autograd.grad(read, scores)
+        cells = weights.detach().float().numpy()
+        added = typeset(f"{M.item():.3g}")
+        title = f"T = {T}, {dtype}, blocked scores + ({added}): orange frames are leaks"
+        square = Heat(cells, blocked.numpy(), title=title, numbers=True, side=384)
+        twice = pads if dead == AS_THEY_COME else 0
+        return Picture((square,), _read(cells, blocked.numpy(), gradient, twice))
+
+
+def _read(cells: np.ndarray, blocked: np.ndarray, gradient: Tensor, pads: int) -> str:
+    leak = np.nan_to_num(cells[blocked]).max(initial=0.0)
+    broken = int(np.isnan(cells).any(axis=1).sum())
+    finite = "yes" if gradient.isfinite().all() else "no"
+    twice = "row 0" if pads == 2 else f"rows 0 to {pads - 2}"
+    note = f"; in {twice}, padding ahead got the fill twice" if pads > 1 else ""
+    return (
+        f"largest weight on a blocked key {typeset(f'{leak:.2g}')}; rows of NaN: {broken}; "
+        f"gradient finite: {finite}{note}"
+    )

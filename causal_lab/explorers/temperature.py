@@ -1,114 +1,108 @@
 """Along which axis, and how sharply, scores become weights."""
 
-from dataclasses import dataclass
-
-import ipywidgets as widgets
 import numpy as np
 from torch import Tensor
 
 from causal_lab.attention.softmax import entropy, masked_softmax
-from causal_lab.explorers.canvas import BarPanel, Bars, Canvas, Cells, HeatPanel
-from causal_lab.explorers.explorer import Explorer, choice, fixed_scores, slider
+from causal_lab.explorers.controls import Menu, Slider, Steps
+from causal_lab.explorers.explorer import Explorer, fixed_scores
 from causal_lab.masks.rules import generate_causal_mask
+from causal_lab.plots.picture import FRAMES, Bars, Curves, Heat, Picture
 
 MAX_TOKENS = 64
 BY_ROW, BY_COLUMN = "row by row (right)", "column by column (wrong)"
-
-
-@dataclass(frozen=True)
-class SoftmaxState:
-    """What a :class:`SoftmaxExplorer` shows.
-
-    Args:
-        weights: (query, key) = (T, T).
-        blocked: bool, shape (query, key), the causal mask.
-        row: the query whose weights are drawn as bars.
-        entropy: of that row made to sum to 1, in nats.
-        moved: by how much earlier rows move when the last token's scores change.
-
-    >>> SoftmaxExplorer(T=4).state.row
-    3
-    """
-
-    weights: np.ndarray
-    blocked: np.ndarray
-    row: int
-    entropy: float
-    moved: float
-
-
-def softmax_state(T: int, temperature: float, axis: str, row: int, scores: Tensor) -> SoftmaxState:
-    """Compute what a :class:`SoftmaxExplorer` shows.
-
-    Args:
-        temperature: divides the scores.
-        axis: ``BY_ROW`` or ``BY_COLUMN``.
-        row: the query to draw as bars; beyond the end, the last one is taken.
-        scores: shape (at least T, at least T), the scores; the first T of each axis are used.
-
-    >>> softmax_state(4, 1.0, BY_ROW, 3, fixed_scores(4, 4, seed=0)).moved
-    0.0
-    """
-    row = min(row, T - 1)
-    blocked = generate_causal_mask(T, device="cpu")
-    dim = -1 if axis == BY_ROW else -2
-
-    def weigh(square: Tensor) -> Tensor:
-        return masked_softmax(square, blocked, dim=dim, temperature=temperature)
-
-    weights = weigh(scores[:T, :T])
-    changed = scores[:T, :T].clone()
-    changed[-1] += 2.0  # the scores of the last query; nobody else sees the last key
-    moved = (weigh(changed) - weights)[:-1].abs().max().item() if T > 1 else 0.0
-    total = weights[row].sum()  # a column softmax may leave a row nothing at all
-    spread = entropy(weights[row] / total).item() if total > 0 else 0.0
-    return SoftmaxState(weights.numpy(), blocked.numpy(), row, spread, moved)
+TEMPERATURES = [float(f"{10 ** (step / 20):.2g}") for step in range(-40, 41)]
 
 
 class SoftmaxExplorer(Explorer):
-    """Slide over T and the temperature; turn the axis and watch the future leak.
+    """Slide over T, the temperature and a shift; turn the axis and watch the future leak.
 
-    >>> SoftmaxExplorer(T=4).state.weights.sum(-1).round(3).tolist()
-    [1.0, 1.0, 1.0, 1.0]
+    >>> SoftmaxExplorer(T=4).picture.panels[0].right  # what the rows sum to
+    ('1.00', '1.00', '1.00', '1.00')
     """
 
-    def __init__(self, T: int = 8):
-        self.scores = 1.5 * fixed_scores(MAX_TOKENS, MAX_TOKENS, seed=3)
-        controls = {
-            "T": slider("T, number of tokens", T, 1, MAX_TOKENS),
-            "temperature": widgets.FloatLogSlider(
-                value=1.0,
-                base=10,
-                min=-2,
-                max=2,
-                step=0.05,
-                description="temperature",
-                style={"description_width": "initial"},
-                layout=widgets.Layout(width="380px", margin="2px 16px 2px 0"),
-            ),
-            "axis": choice("softmax", [BY_ROW, BY_COLUMN]),
-            "row": slider("query drawn as bars", min(5, T - 1), 0, MAX_TOKENS - 1),
-        }
-        super().__init__(
-            controls, Canvas([HeatPanel(320, words=False), BarPanel(300, 320, words=False)])
+    T = Slider("T, number of tokens", 1, MAX_TOKENS, 8, play=True)
+    temperature = Steps("temperature", TEMPERATURES, 1.0, words=[f"{t:g}" for t in TEMPERATURES])
+    axis = Menu("softmax", [BY_ROW, BY_COLUMN])
+    row = Slider("query drawn beside", 0, MAX_TOKENS - 1, 5)
+    shift = Slider("shift, added to all scores", -5, 5, 0)
+
+    GRID = {
+        "T": [*range(1, 9), 10, 12, 16],
+        "temperature": [0.01, 0.1, 0.32, 0.63, 1.0, 1.6, 3.2, 10.0, 100.0],
+        "axis": [BY_ROW, BY_COLUMN],
+        "row": [0, 1, 3, 5, 7, 9, 11, 15],
+        "shift": [-5, -2, 0, 2, 5],
+    }
+
+    def __init__(self, **values):
+        # In float64 a shift leaves the weights as they are to the last digit that is shown.
+        self.scores = 1.5 * fixed_scores(MAX_TOKENS, MAX_TOKENS, seed=3).double()
+        super().__init__(**values)
+
+    def limits(self, T: int, **others) -> dict[str, tuple[int, int]]:  # noqa: D102
+        return {"row": (0, T - 1)}
+
+    def compute(  # noqa: D102
+        self, T: int, temperature: float, axis: str, row: int, shift: int
+    ) -> Picture:
+        blocked = generate_causal_mask(T, device="cpu")
+        dim = -1 if axis == BY_ROW else -2
+
+        def weigh(square: Tensor) -> Tensor:
+            return masked_softmax(square, blocked, dim=dim, temperature=temperature)
+
+        scores = self.scores[:T, :T] + shift
+        changed = scores.clone()
+        changed[-1] += 2.0  # the last token asks for more …
+        changed[:, -1] -= 2.0  # … and answers less
+        weights = weigh(scores)
+        moved = (weigh(changed) - weights).abs().numpy()
+        square = Heat(
+            weights.numpy(),
+            blocked.numpy(),
+            frames=_frame(moved),
+            title=f"T = {T}: framed weights move with the last token",
+            rows=(row,),
+            right=tuple(f"{total:.2f}" for total in weights.sum(-1).tolist()),
+            above=tuple(f"{total:.2f}" for total in weights.sum(-2).tolist()),
+            side=320,
         )
+        seen = scores[row].masked_fill(blocked[row], float("nan")).numpy()
+        panels = (square, _draw_scores(seen, row), _draw_weights(weights[row].numpy(), row))
+        return Picture(panels, _read(weights[row], row, moved[:-1].max(initial=0.0)))
 
-    def limits(self, T: int, **others) -> dict[str, int]:  # noqa: D102
-        return {"row": T - 1}
 
-    def compute(self, T: int, temperature: float, axis: str, row: int) -> SoftmaxState:  # noqa: D102
-        return softmax_state(T, temperature, axis, row, self.scores)
+def _frame(moved: np.ndarray) -> np.ndarray:
+    """Frame what moves by at least what the caption shows: a leak in any row but the last."""
+    kinds = np.full(len(moved), FRAMES.index("future"))
+    kinds[-1] = FRAMES.index("ink")
+    return (moved >= 0.0005) * kinds[:, None]
 
-    def paint(self, state: SoftmaxState) -> np.ndarray:  # noqa: D102
-        T = len(state.weights)
-        row = state.weights[state.row]
-        return self.canvas.paint(
-            [
-                Cells(state.weights, state.blocked, marked=state.row),
-                Bars(row, np.arange(T) > state.row),
-            ],
-            titles=[f"T = {T}: weights", f"query {state.row}"],
-            caption=f"query {state.row}: sum {row.sum():.3f}, entropy {state.entropy:.2f} nats, "
-            f"like {np.exp(state.entropy):.1f} equal keys. Last token changed: earlier rows "
-            f"move by {state.moved:.3f}",
-        )
+
+def _draw_scores(scores: np.ndarray, row: int) -> Curves:
+    return Curves(
+        scores[None],
+        ("score",),
+        ("past",),
+        f"query {row}: scores of the keys it sees",
+        steps=True,
+        low=-11,  # the largest score and the largest shift
+        high=11,
+        axis="key",
+        width=210,
+        height=240,
+    )
+
+
+def _draw_weights(weights: np.ndarray, row: int) -> Bars:
+    return Bars(weights[None], ("past",), f"query {row}: weights", width=230)
+
+
+def _read(weights: Tensor, row: int, moved: float) -> str:
+    total = weights.sum().item()  # down the columns it may be next to nothing, in float64 not 0
+    spread = entropy(weights / total).item()
+    return (
+        f"query {row}: sum {total:.3f}, entropy {spread:.2f} nats, like {np.exp(spread):.1f} equal "
+        f"keys. Last token changed: earlier rows move by {moved:.3f}"
+    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, is_dataclass
 
 import numpy as np
 
-FRAMES = ("", "future", "past", "ink")  # what a cell is framed for: nothing, a leak, a loss, a change
+FRAMES = ("", "future", "past", "ink")  # a cell is framed for: nothing, a leak, a loss, a change
 COLOURS = ("past", "future", "missing", "truth", "broken", "ink", "second", "third")
 KINDS = ("seen", "hidden", "changed", "plain")  # how a word of a sentence stands there
 
@@ -221,6 +221,7 @@ def _kept(array, dtype: type = np.float32) -> np.ndarray:
     array = np.ascontiguousarray(array, dtype=dtype) + dtype(0)
     whole, cut = (np.uint32, 12) if dtype is np.float32 else (np.uint64, 41)
     bits = array.view(whole)
-    # Half of the last kept bit is added before the others are cut off; ∞ and NaN have none.
-    bits = np.where(np.isfinite(array), bits + whole(1 << (cut - 1)), bits)
-    return (bits & ~whole((1 << cut) - 1)).view(dtype)
+    # Half of the last kept bit is added before the others are cut off. ∞ and NaN have none, and
+    # the smallest numbers, which have fewer bits, would become 0.
+    rounded = (bits + whole(1 << (cut - 1)) & ~whole((1 << cut) - 1)).view(dtype)
+    return np.where(np.isfinite(array) & (np.abs(array) >= np.finfo(dtype).tiny), rounded, array)

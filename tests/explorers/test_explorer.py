@@ -167,7 +167,7 @@ def test_a_question_is_not_sent_back(monkeypatch):
 
 def test_a_page_that_asks_for_what_cannot_be_is_told():
     explorer = Small()
-    with pytest.raises(ValueError, match="T must lie between 1 and 9, got 99"):
+    with pytest.raises(ValueError, match="got 99"):
         ask(explorer, number=3, T=99)
     assert "ValueError: T must lie between" in explorer._picture["error"]
     assert explorer._picture["asked"] == 3
@@ -203,7 +203,7 @@ def test_an_error_is_shown_and_raised_and_goes_with_the_next_good_value(by_page,
 
 
 def test_an_error_in_the_first_picture_is_raised():
-    with pytest.raises(RuntimeError, match="no <b>8</b>"):
+    with pytest.raises(RuntimeError, match=re.escape("no <b>8</b>")):
         Boom(T=8)
 
 
@@ -216,7 +216,7 @@ def test_a_subclass_must_say_what_it_computes():
 
 
 def test_first_values_outside_the_ends_are_refused():
-    with pytest.raises(ValueError, match="^t must lie between 1 and 3, got 5$"):
+    with pytest.raises(ValueError, match=r"^t must lie between 1 and 3, got 5$"):
         Small(T=3, t=5)
     assert Small(T=1).t == 1  # nobody asked for t
 

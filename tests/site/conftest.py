@@ -25,8 +25,6 @@ def build():
 @pytest.fixture(scope="session")
 def site(tmp_path_factory, build):
     """Give the folder of the site; the first worker that asks builds it, the others wait."""
-    if "DEV_SITE" in os.environ:  # DEV
-        return Path(os.environ["DEV_SITE"])  # DEV
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     done = shared / "site.done"

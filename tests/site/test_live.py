@@ -12,54 +12,21 @@ import re
 import shutil
 import struct
 from base64 import b64decode
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 from axe_playwright_python.sync_playwright import Axe
 from live_explorers import remake, saved_as
 
 from causal_lab.explorers import record
 from tests.chromium import chromium
-from tests.pictures import DRAWN, differences
+from tests.site.hand import MOVE, PIXELS, SETTINGS, SHOWN, Hand, Opened, wander
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-SETTINGS = 40  # of each explorer
-DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-
-# What an explorer shows: its picture as data, the words around it, its controls, its canvases.
-SHOWN = f"""(root) => {{
-    const texts = (chosen) => Array.from(root.querySelectorAll(chosen), (one) => one.textContent);
-    const controls = Array.from(root.querySelectorAll("[data-control]"), (field) => [
-        field.dataset.control,
-        {{
-            value: field.value,
-            said: field.parentElement.querySelector("output")?.textContent ?? field.value,
-            still: field.disabled,
-        }},
-    ]);
-    return {{
-        state: root.dataset.state,
-        picture: ({DRAWN})(root),
-        caption: root.querySelector(".caption").textContent,
-        titles: texts("figcaption"),
-        error: texts(".error").join(""),
-        controls: Object.fromEntries(controls),
-        pixels: Array.from(root.querySelectorAll("canvas"), (one) => one.toDataURL()).join(),
-    }};
-}}"""
-# Move controls as a hand would: one after the other, and no further than they go.
-MOVE = f"""(root, steps) => steps.map((moves) => {{
-    for (const [name, value] of moves) {{
-        const field = root.querySelector(`[data-control="${{name}}"]`);
-        if (field.disabled) continue;
-        field.value = value;
-        field.dispatchEvent(new Event(field.tagName === "SELECT" ? "change" : "input"));
-    }}
-    return {{ ...({SHOWN})(root), pixels: null }};
-}})"""
+CAN_GROW = """(one) => one.options
+    ? one.selectedIndex + 1 < one.options.length : Number(one.value) < Number(one.max)"""
+PHONE = {"width": 390, "height": 844}
 
 
 def keys_in(path):
@@ -76,28 +43,6 @@ def browser():
         yield browser
 
 
-class Opened:
-    """A page from disk, whose explorers are awake, and what was heard from it."""
-
-    def __init__(self, browser, file, size=DESK, **options):
-        self.context = browser.new_context(viewport=size, offline=True, **options)
-        self.page = self.context.new_page()
-        self.heard, self.asked = [], []
-        self.page.on("console", lambda message: self.heard.append(message.text))
-        self.page.on("pageerror", lambda error: self.heard.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(file.as_uri())
-        self.roots = self.page.locator(".causal-explorer").all()
-        for root in self.roots:
-            root.scroll_into_view_if_needed()
-            root.locator(".note").wait_for()
-            assert root.get_attribute("data-state") == "ready"
-
-    def root(self, key):
-        """Give the last explorer with this record: one that is shown twice stands there again."""
-        return self.page.locator(f'.causal-explorer[data-record="{key}"]').last
-
-
 @pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
 def lesson(request, browser, site):
     """Open the page of a notebook, and make its explorers a second time."""
@@ -107,86 +52,6 @@ def lesson(request, browser, site):
     assert list(opened.explorers) == keys_in(path)
     yield opened
     opened.context.close()
-
-
-# --- what Python says
-
-
-@dataclass
-class Hand:
-    """What the controls of a recorded page do, written out a second time.
-
-    They walk over the values of ``GRID`` and stop where the other controls leave no room; what was
-    wished is kept.
-    """
-
-    explorer: object
-
-    def __post_init__(self):
-        grid = self.explorer.GRID
-        self.grid = {name: list(grid[name]) for name in self.explorer.controls() if name in grid}
-        self.first = self.explorer.values()
-        self.wishes = dict(self.first)
-        for name, axis in self.grid.items():
-            if self.wishes[name] not in axis:
-                number = not isinstance(self.wishes[name], str)
-                near = (
-                    min(axis, key=lambda one: abs(one - self.wishes[name])) if number else axis[0]
-                )
-                self.wishes[name] = near
-
-    @property
-    def values(self):
-        return self.explorer.settled(**self.wishes)
-
-    def move(self, name, value):
-        """Move one control towards a value of its axis; give what its field is set to."""
-        axis, values = self.grid[name], self.values
-        low, high = self.explorer.limits(**values).get(name, (None, None))
-        room = [one for one in axis if low is None or low <= one <= high] or axis[:1]
-        if name not in self.explorer.unused(**values) and (low is None or low < high):
-            self.wishes[name] = value if value in room else max(room) if value > high else min(room)
-        return value if self.is_menu(name) else axis.index(value)
-
-    def is_menu(self, name):
-        return self.explorer.controls()[name].kind in ("menu", "text")
-
-    def complaints(self, shown):
-        """Say where a page shows something else than what Python computes for these values."""
-        values = self.values
-        with torch.no_grad():
-            wanted = self.explorer.compute(**values).message()
-        found = differences(shown["picture"], wanted)
-        words = {
-            "state": "ready",
-            "error": "",
-            "caption": wanted["caption"],
-            "titles": [panel["title"] for panel in wanted["panels"]],
-        }
-        found += [f"{name}: {shown[name]!r}" for name in words if shown[name] != words[name]]
-        for name, control in shown["controls"].items():
-            described = self.explorer.controls()[name].describe()
-            said = dict(zip(described.get("values", ()), described.get("words", ()), strict=True))
-            wanted = said.get(values[name], str(values[name]))
-            if control["said"] != wanted:
-                found.append(f"{name} says {control['said']!r}, not {wanted!r}")
-        return [f"{found_one} at {values}" for found_one in found]
-
-
-def wander(hand, root, settings=SETTINGS, seed=0):
-    """Draw settings at random, move a page there, and list where it shows something else."""
-    draw = random.Random(seed)
-    expected, steps = [], []
-    ghost = Hand(hand.explorer)
-    for _ in range(settings):
-        names = draw.sample(list(ghost.grid), len(ghost.grid))
-        steps.append([(name, ghost.move(name, draw.choice(ghost.grid[name]))) for name in names])
-        expected.append(dict(ghost.wishes))
-    found = []
-    for wishes, shown in zip(expected, root.evaluate(MOVE, steps), strict=True):
-        hand.wishes = wishes
-        found += hand.complaints(shown)
-    return found
 
 
 def test_enough_settings_are_drawn():
@@ -209,36 +74,25 @@ def test_every_control_moves_the_picture_and_back(lesson):
         for name in Hand(explorer).grid:
             field = root.locator(f'[data-control="{name}"]')
             find_use_of(field, root, explorer, name)
-            before = root.evaluate(SHOWN)
+            ways = ["ArrowLeft", "ArrowRight"][:: -1 if field.evaluate(CAN_GROW) else 1]
+            first, pixels = root.evaluate(SHOWN), root.evaluate(PIXELS)
             field.focus()
-            there, back = (
-                ("ArrowRight", "ArrowLeft") if can_grow(field) else ("ArrowLeft", "ArrowRight")
-            )
-            lesson.page.keyboard.press(there)
+            lesson.page.keyboard.press(ways[0])
             moved = root.evaluate(SHOWN)
-            assert moved["controls"][name] != before["controls"][name], (key, name)
-            assert (moved["picture"], moved["pixels"]) != (before["picture"], before["pixels"])
-            lesson.page.keyboard.press(back)
-            assert root.evaluate(SHOWN) == before, (key, name)
+            assert moved["controls"][name] != first["controls"][name], (key, name)
+            assert moved["picture"] != first["picture"], (key, name)
+            assert root.evaluate(PIXELS) != pixels, (key, name)
+            lesson.page.keyboard.press(ways[1])
+            assert (root.evaluate(SHOWN), root.evaluate(PIXELS)) == (first, pixels), (key, name)
 
 
 def find_use_of(field, root, explorer, name):
     """Leave a control where it can be moved: one may be greyed out for what the others say."""
     draw, hand = random.Random(name), Hand(explorer)
     while field.is_disabled():
-        others = draw.sample([one for one in hand.grid if one != name], len(hand.grid) - 1)
-        root.evaluate(
-            MOVE, [[(one, hand.move(one, draw.choice(hand.grid[one]))) for one in others]]
-        )
-
-
-def can_grow(field):
-    grows = (
-        "(one) => one.options ? one.selectedIndex + 1 < one.options.length : one.value < one.max"
-    )
-    return field.evaluate(
-        grows.replace("one.value < one.max", "Number(one.value) < Number(one.max)")
-    )
+        others = [one for one in hand.grid if one != name]
+        moves = [(one, hand.move(one, draw.choice(hand.grid[one]))) for one in others]
+        root.evaluate(MOVE, [moves])
 
 
 def test_every_control_has_its_label(lesson):
