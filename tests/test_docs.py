@@ -95,7 +95,7 @@ def test_a_cell_that_is_named_is_a_heading_of_its_notebook(page):
     for text, target in links_of(page.read_text(encoding="utf-8")):
         named = CELL.fullmatch(text)
         if named:
-            notebook = page.parent / target
+            notebook = (ROOT if target.startswith("/") else page.parent) / target.lstrip("/")
             assert notebook.name.startswith(named[1])
             assert named[2] in headings_of(notebook), text
 
