@@ -232,6 +232,7 @@ def test_make_publish_says_what_it_needs():
 
 # The install cell
 
+
 class Shell:
     """Stands for IPython: notes what would be installed, and says whether it came."""
 
