@@ -81,7 +81,9 @@ def test_every_control_moves_the_picture_and_back(lesson):
             moved = root.evaluate(SHOWN)
             assert moved["controls"][name] != first["controls"][name], (key, name)
             assert moved["picture"] != first["picture"], (key, name)
-            assert root.evaluate(PIXELS) != pixels, (key, name)
+            # A push that is multiplied away moves only the words.
+            words = [moved[one] == first[one] for one in ("titles", "caption")]
+            assert root.evaluate(PIXELS) != pixels or not all(words), (key, name)
             lesson.page.keyboard.press(ways[1])
             assert (root.evaluate(SHOWN), root.evaluate(PIXELS)) == (first, pixels), (key, name)
 
