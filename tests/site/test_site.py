@@ -8,8 +8,6 @@ import json
 import pkgutil
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -26,21 +24,6 @@ OWN_PAGES = {"genindex.html", "py-modindex.html", "search.html"}
 TERM = re.compile(r"^- \*\*(.+?)\*\* · \*(.+?)\*  \n  (.+?) \[(\d\d) “(.+?)”\]\((.+?)\)$", re.M)
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-
-
-def build(root, site):
-    """Build the site of a copy of the repository, in a process of its own."""
-    command = [sys.executable, ROOT / "tools" / "build_site.py", site, "--root", root]
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", cwd=ROOT)
-
-
-@pytest.fixture(scope="session")
-def site(tmp_path_factory):
-    """Build the site, once for all tests of this worker."""
-    folder = tmp_path_factory.mktemp("site") / "site"
-    run = build(ROOT, folder)
-    assert run.returncode == 0, run.stdout + run.stderr
-    return folder
 
 
 def read(path):
@@ -377,7 +360,7 @@ def change(path, old, new):
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
-def test_what_is_broken_is_named_and_ends_the_build(tmp_path):
+def test_what_is_broken_is_named_and_ends_the_build(tmp_path, build):
     root = copy(tmp_path)
     docs = root / "docs"
     change(docs / "causality.md", "## What is tried", "[nowhere](nowhere.md)\n\n## What is tried")
