@@ -12,7 +12,7 @@ from tests.pictures import DRAWN, differences
 from tools.browser.examine import DESK
 from tools.browser.page import NotebookPage
 
-SETTINGS = 9  # of each explorer
+SETTINGS = 8  # of each explorer
 SENTENCES = ["", "raise", "the value of the value", "gewiss an error", "if the list is not empty"]
 SETUP = f"""
 import sys
