@@ -22,7 +22,8 @@ class Control(TraitType):
         self.label, self.shown = label, shown
         self.tag(sync=True)
 
-    def validate(self, obj, value):  # noqa: D102
+    def validate(self, obj, value):
+        """Refuse what cannot be chosen, in the words of the house."""
         if isinstance(value, str):
             return value
         raise ValueError(f"{self.name} must be a text, got {value!r}")

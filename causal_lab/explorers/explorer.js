@@ -20,8 +20,7 @@ export const drawn = (root) => root.drawn();
 // In a notebook: ask the kernel. One question is under way at a time, then the newest wish is next.
 function render({ model, el }) {
   const view = crypto.randomUUID?.() ?? String(Math.random());
-  const root = document.createElement("div");
-  el.append(root);
+  const root = el.appendChild(element("div", {}));
   let asked = 0, flying = null, next = null;
   function send(wishes) {
     const number = `${view} ${++asked}`;
@@ -334,7 +333,9 @@ const DARK = {
 // Every page has its own switch for dark and light; what all have is a background.
 function coloursOf(root) {
   for (let at = root; at; at = at.parentElement ?? at.getRootNode().host) {
-    const numbers = getComputedStyle(at).backgroundColor.match(/[\d.]+/g)?.map(Number);
+    const colour = getComputedStyle(at).backgroundColor;
+    const whole = colour.startsWith("color(") ? 255 : 1; // as in marimo: color(srgb 1 1 1)
+    const numbers = colour.match(/[\d.]+/g)?.map((one, n) => (n < 3 ? one * whole : Number(one)));
     if (numbers && (numbers[3] ?? 1) > 0.5) return isDark(numbers) ? DARK : LIGHT;
   }
   const may = getComputedStyle(document.documentElement).colorScheme.includes("dark");
@@ -445,8 +446,8 @@ function sentence(box, title) {
   const draw = (panel) => {
     title.textContent = panel.title;
     line.replaceChildren(...panel.words.flatMap((word, n) => {
-      const ring = panel.ring === n ? " ring" : "";
-      return [element("span", { className: panel.kinds[n] + ring, textContent: word }), " "];
+      const className = panel.kinds[n] + (panel.ring === n ? " ring" : "");
+      return [element("span", { className, textContent: word }), " "];
     }));
   };
   return { kind: "Sentence", box, draw, point: () => "" };
@@ -559,7 +560,7 @@ function bars(panel, colours, room) {
   const { heights, parts, labels, meanings } = panel;
   const [kinds, count] = heights.shape;
   const truth = panel.outline?.data;
-  const [left, top] = [52, 8];
+  const [left, top, alone] = [52, 8, count === 1 && !labels]; // one bar alone has no number
   const wide = Math.min(panel.width, Math.max(room - left - 8, 60));
   const [width, height] = [left + wide + 8, top + panel.height + (isLong(labels) ? 92 : 40)];
   const share = (one) => clamp(one / panel.top, 0, 1.04) ** (panel.root ? 0.5 : 1);
@@ -585,7 +586,7 @@ function bars(panel, colours, room) {
       const around = [x - 2, top - 2, thick + 4, panel.height + 4];
       if (panel.marked.includes(bar)) outline(pen, colours.ink, around);
     }
-    below(pen, labels, count, left, pitch, top + panel.height, colours);
+    if (!alone) below(pen, labels, count, left, pitch, top + panel.height, colours);
     nameAxes(pen, panel.name, left + wide / 2, height, panel.label, top + panel.height / 2, colours);
   }
   function words(_, bar) {
@@ -593,7 +594,7 @@ function bars(panel, colours, room) {
     const some = all.filter(([, one]) => one !== 0);
     const said = (some.length ? some : all.slice(0, 1)).map(([what, one]) => `${what} ${short(one)}`.trim());
     const right = truth ? `; right: ${short(truth[bar])}` : "";
-    return `${named(panel.name, bar, labels)}: ${said.join(", ")}${right}`;
+    return `${alone ? panel.name : named(panel.name, bar, labels)}: ${said.join(", ")}${right}`;
   }
   const legend = meanings.map((meaning, n) => [meaning, colours[parts[n]]]);
   return { width, height, rows: 1, columns: count, rect, at, words, paint, legend };
@@ -627,7 +628,7 @@ function curves(panel, colours, room) {
     nameAxes(pen, panel.axis, left + wide / 2, height, panel.label, top + panel.height / 2, colours);
   }
   function trace(pen, one) {
-    const half = panel.steps ? (x(xs[1] ?? 1) - x(xs[0])) / 2 : 0;
+    const half = panel.steps ? (x(xs[1] ?? 1) - x(xs[0])) / 2 || wide / 2 : 0;
     pen.setLineDash(panel.dashed.includes(one) ? [7, 6] : []);
     pen.beginPath();
     let drawing = false;
@@ -783,15 +784,15 @@ function nameAxes(pen, along, x, foot, up, y, { soft }) {
 // Labels below columns; as many as have room.
 function below(pen, labels, count, left, pitch, foot, colours) {
   const place = isLong(labels) ? { align: "right", turned: true } : { base: "top" };
-  for (let n = 0; n < count; n += stride(pitch, labels ? 13 : 22)) {
+  for (let n = 0; n < count; n += stride(pitch, isLong(labels) ? 13 : labels ? 10 : 22)) {
     write(pen, label(labels, n), left + (n + 0.5) * pitch, foot + 6, { ink: colours.ink, ...place });
   }
 }
 
 // Labels left of rows; behind a cache, row 0 is token `first`.
 function beside(pen, labels, count, first, left, top, pitch, colours) {
-  const place = { ink: colours.ink, align: "right" };
-  for (let n = 0; n < count; n += stride(pitch, 13)) {
+  const place = { ink: colours.ink, align: "right", small: pitch < 13 };
+  for (let n = 0; n < count; n += stride(pitch, 11)) {
     write(pen, label(labels, n + first), left - 7, top + (n + 0.5) * pitch, place);
   }
 }
@@ -843,9 +844,8 @@ function outline(pen, colour, rect, thick = 1.5) {
   stroke(pen, colour, thick);
 }
 
-function stroke(pen, colour, thick) {
-  Object.assign(pen, { strokeStyle: colour, lineWidth: thick });
-  pen.stroke();
+function stroke(pen, strokeStyle, lineWidth) {
+  Object.assign(pen, { strokeStyle, lineWidth }).stroke();
 }
 
 function rule(pen, colour, x0, y0, x1, y1, thick = 1) {
@@ -888,7 +888,7 @@ const STYLE = `.causal-explorer {
   .legend span::before { content: ""; display: inline-block; width: 16px; margin-right: 5px; vertical-align: middle; border-top: 10px solid var(--colour) }
   .legend .dashed::before { border-top: 3px dashed var(--colour) } .sheet { position: relative } canvas { display: block }
   .cursor { position: absolute; box-sizing: border-box; pointer-events: none; border: 2px solid; box-shadow: 0 0 0 1px #fff8 }
-  p { margin: 2px 0; min-height: 1.4em; font-size: 14px } .said { font-weight: 600 }
+  p, .caption { margin: 2px 0; min-height: 1.4em; font-size: 14px; text-align: left } .said { font-weight: 600 }
   .note { opacity: .8; font-size: 13px } :is(.error, .note):empty { display: none }
   .error { color: #b00020; white-space: pre-wrap; font-family: monospace }
   &[data-theme=dark] .error { color: #ff8a9a } .words { font-size: 18px; line-height: 2 }

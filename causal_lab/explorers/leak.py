@@ -65,10 +65,11 @@ class LeakExplorer(Explorer):
         weights, right = (WAYS[one](pushed, past).numpy() for one in (way, RIGHT))
         ahead = np.arange(T) >= t
         heights = np.stack([np.where(ahead, 0, weights), np.where(ahead, weights, 0)])
+        added = f", the last score + {push}" if push else ""
         bars = Bars(
             heights,
             ("past", "future"),
-            f"T = {T}, {t} visible; a grey outline is what −∞ gives",
+            f"T = {T}, {t} visible{added}; grey outline: what −∞ gives",
             meanings=("past", "future"),
             outline=right,
             label="weight, drawn as its root",

@@ -100,8 +100,8 @@ def _draw_weights(weights: np.ndarray, row: int) -> Bars:
 
 
 def _read(weights: Tensor, row: int, moved: float) -> str:
-    total = weights.sum().item()  # a column softmax may leave a row nothing at all
-    spread = entropy(weights / total).item() if total > 0 else 0.0
+    total = weights.sum().item()  # down the columns it may be next to nothing, in float64 not 0
+    spread = entropy(weights / total).item()
     return (
         f"query {row}: sum {total:.3f}, entropy {spread:.2f} nats, like {np.exp(spread):.1f} equal "
         f"keys. Last token changed: earlier rows move by {moved:.3f}"

@@ -4,8 +4,9 @@ import io
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
-from PIL import Image
+from matplotlib.image import imread
 
 from tests.builders import train_briefly
 from tools.browser.examine import examine
@@ -23,15 +24,14 @@ def with_few_steps(path, folder):
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_a_learner_can_use(path, browser, lab, tmp_path):
-    """Run it; move every control by keyboard, there and back; pull every slider fast."""
+    """Run it; point at every picture, move every control, play it, pull every slider fast."""
     seen = examine(with_few_steps(path, tmp_path), browser, lab)
     assert seen.complaints == {}
     assert len(seen.controls) >= 2
-    assert len(seen.milliseconds) == 2 * len(seen.controls)
     for png in seen.screenshots.values():
-        picture = Image.open(io.BytesIO(png)).convert("L")
-        assert min(picture.size) > 200
-        assert len(set(picture.tobytes())) > 40
+        picture = imread(io.BytesIO(png))[..., :3].mean(2)
+        assert min(picture.shape) > 200
+        assert len(np.unique(picture.round(2))) > 40
 
 
 def test_all_notebooks_are_here():

@@ -1,217 +1,204 @@
-"""In JupyterLab: what the page says it drew is what Python computes, array by array."""
+"""In JupyterLab, what a page says it drew is what Python computes: numbers, words and controls."""
 
-import base64
 import random
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
 import torch
 
-from tools.browser.instances import make, names
+from tests.explorers.test_every_explorer import NAMES, make
+from tests.pictures import DRAWN, differences
+from tools.browser.examine import DESK
 from tools.browser.page import NotebookPage
 
-SETTINGS = 10  # of each explorer
+SETTINGS = 8  # of each explorer
 SENTENCES = ["", "raise", "the value of the value", "gewiss an error", "if the list is not empty"]
-SETUP = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n" + (
-    "from tools.browser.instances import make\nfrom causal_lab.explorers import MaskExplorer as Mask"
-)
-# Pictures that are not those of the values, each in a place of its own.
+SETUP = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from causal_lab.explorers import MaskExplorer
+from tests.explorers.test_every_explorer import make
+
+def spoilt(before, after):
+    assert MaskExplorer._esm.count(before) == 1
+    return type("Spoilt", (MaskExplorer,), {{"_esm": MaskExplorer._esm.replace(before, after)}})()
+"""
+# What the page shows that is not what belongs to the values, and where that is seen.
 PLANTED = {
-    "wrong": """
-class Wrong(Mask):
+    "a wrong picture": (
+        """
+class Wrong(MaskExplorer):
     def compute(self, T, position, mask):
-        return super().compute(T, position, mask if T < 9 else "none, as in BERT")
-Wrong(tokens=make("MaskExplorer").tokens)""",
-    "one behind": """
-class Behind(Mask):
+        return super().compute(T, position, mask if T < 20 else "none, as in BERT")
+Wrong()""",
+        {"picture.panels", "picture.caption", "caption"},
+    ),
+    "one behind": (
+        """
+class Behind(MaskExplorer):
     last = {}
     def compute(self, **values):
         shown, self.last = self.last or values, values
         return super().compute(**shown)
-Behind(tokens=make("MaskExplorer").tokens)""",
-    "stale": """
-class Stale(Mask):
-    _esm = Mask._esm.replace("    redraw();\\n    if (caption", "    last ??= redraw();\\n if (caption")
-Stale(tokens=make("MaskExplorer").tokens)""",
-    "stale words": """
-class StaleWords(Mask):
-    _esm = Mask._esm.replace("caption.textContent = picture.caption", "caption.textContent ||= picture.caption")
-StaleWords(tokens=make("MaskExplorer").tokens)""",
-    "stale control": """
-class StaleControl(Mask):
-    _esm = Mask._esm.replace('if (state === "ready") place();', "if (!panels.length) place();")
-StaleControl(tokens=make("MaskExplorer").tokens)""",
+Behind()""",
+        {"picture.panels", "picture.caption", "caption", "titles"},
+    ),
+    "a stale picture": (
+        """
+once = "    redraw();\\n    if (caption"
+spoilt(once, once.replace("redraw()", "last ??= (redraw(), picture)"))""",
+        {"picture.panels", "picture.caption", "titles"},
+    ),
+    "stale words": (
+        """
+spoilt("caption.textContent = picture", "caption.textContent ||= picture")""",
+        {"caption"},
+    ),
+    "stale controls": (
+        """spoilt('if (state === "ready") place();', "if (!panels.length) place();")""",
+        {"controls.position.max"},
+    ),
 }
 
 # What stands in the page: the picture drawn last, the words beside it, and the controls.
-READ = """root => {
-  const text = bytes => btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join(""));
-  const plain = thing => {
-    if (Array.isArray(thing)) return thing.map(plain);
-    if (thing === null || typeof thing !== "object") return thing;
-    if (ArrayBuffer.isView(thing)) {
-      return text(new Uint8Array(thing.buffer, thing.byteOffset, thing.byteLength));
-    }
-    return Object.fromEntries(Object.entries(thing).map(([key, value]) => [key, plain(value)]));
-  };
-  const all = (what, read) => [...root.querySelectorAll(what)].map(read);
-  const { panels, caption, limits, unused } = root.drawn();
-  return {
-    picture: plain({ panels, caption, limits, unused }),
-    state: root.dataset.state,
-    error: root.querySelector(".error").textContent,
-    caption: root.querySelector(".caption").textContent,
-    titles: all("figcaption", one => one.textContent),
-    sentences: all(".words", line => [...line.children].map(e => [e.textContent, e.classList[0]])),
-    rings: all(".words", line => [...line.children].findIndex(e => e.classList.contains("ring"))),
-    controls: Object.fromEntries(all("[data-control]", ({ dataset, type, value, min, max, disabled }) =>
-      [dataset.control, { type, value, min, max, disabled }])),
-  };
-}"""
-# A hand that moves several controls at once: the last word counts.
+SHOWN = f"""(root) => {{
+    const all = (chosen, read) => Array.from(root.querySelectorAll(chosen), read);
+    const words = (line) => Array.from(line.children, (one) => [one.textContent, one.className]);
+    const field = ({{ dataset, value, min, max, disabled }}) => (
+        [dataset.control, {{ value, min, max, disabled }}]
+    );
+    return {{
+        picture: ({DRAWN})(root),
+        state: root.dataset.state,
+        error: root.querySelector(".error").textContent,
+        caption: root.querySelector(".caption").textContent,
+        titles: all("figcaption", (one) => one.textContent),
+        lines: all(".words", words),
+        controls: Object.fromEntries(all("[data-control]", field)),
+    }};
+}}"""
+# A hand that moves several controls before a picture can come: the last state counts.
 MOVE = """(root, moves) => {
-  for (const [name, value] of moves) {
-    const field = root.querySelector(`[data-control="${name}"]`);
-    field.value = value;
-    field.dispatchEvent(new Event(field.tagName === "SELECT" ? "change" : "input"));
-  }
+    for (const [name, value] of moves) {
+        const field = root.querySelector(`[data-control="${name}"]`);
+        field.value = value;
+        field.dispatchEvent(new Event(field.tagName === "SELECT" ? "change" : "input"));
+    }
 }"""
 
 
 class Hand:
-    """Moves one explorer of the page, and its twin in this process by the same values."""
+    """Moves one explorer of a page, and says what should be seen there.
 
-    def __init__(self, notebook, root, twin, seed):
+    Args:
+        twin: the same explorer in this process.
+    """
+
+    def __init__(self, notebook, root, twin):
         self.notebook, self.root, self.twin = notebook, root, twin
-        self.wishes, self.random = twin.values(), random.Random(seed)
+        self.wishes, self.dice = twin.values(), random.Random(0)
 
-    def move(self) -> None:
-        """Put all controls that are not greyed out somewhere."""
+    def move(self):
+        """Put every control that is not greyed out somewhere."""
         moves = []
-        for name, field in self.root.evaluate(READ)["controls"].items():
-            if not field["disabled"]:
-                control = self.twin.controls()[name].describe()
-                shown = self.choose(field, control)
-                values = control.get("values")
-                self.wishes[name] = values[shown] if values else shown
-                moves.append([name, str(shown)])
-        self.random.shuffle(moves)
+        for name, field in self.seen()["controls"].items():
+            control = self.twin.controls()[name].describe()
+            if field["disabled"]:
+                continue
+            if field["max"]:
+                place = self.dice.randint(int(field["min"]), int(field["max"]))
+            else:
+                place = self.dice.choice(control.get("options", SENTENCES))
+            self.wishes[name] = control["values"][place] if "values" in control else place
+            moves.append([name, str(place)])
+        self.dice.shuffle(moves)
         self.root.evaluate(MOVE, moves)
         self.notebook.settle()
 
-    def choose(self, field: dict, control: dict) -> int | str:
-        if field["type"] == "range":
-            return self.random.randint(int(field["min"]), int(field["max"]))
-        return self.random.choice(control.get("options", SENTENCES))
+    def seen(self):
+        return self.root.evaluate(SHOWN)
 
-    def seen(self) -> dict:
-        return self.root.evaluate(READ)
-
-    def right(self) -> dict:
-        """Say what should stand there."""
+    def right(self):
         values = self.twin.settled(**self.wishes)
         with torch.no_grad():
-            message = plain(self.twin.compute(**values).message())
-        limits = {name: list(ends) for name, ends in self.twin.limits(**values).items()}
-        unused = sorted(self.twin.unused(**values))
-        lines = [panel for panel in message["panels"] if panel["kind"] == "Sentence"]
+            picture = self.twin.compute(**values).message()
+        lines = [panel for panel in picture["panels"] if panel["kind"] == "Sentence"]
         return {
-            "picture": {**message, "limits": limits, "unused": unused},
+            "picture": picture,
             "state": "ready",
             "error": "",
-            "caption": message["caption"],
-            "titles": [panel["title"] for panel in message["panels"]],
-            "sentences": [list(map(list, zip(p["words"], p["kinds"], strict=True))) for p in lines],
-            "rings": [-1 if line["ring"] is None else line["ring"] for line in lines],
-            "controls": self.stand(values, limits, unused),
+            "caption": picture["caption"],
+            "titles": [panel["title"] for panel in picture["panels"]],
+            "lines": [words_of(line) for line in lines],
+            "controls": {name: self.stand(name, values) for name in values},
         }
 
-    def stand(self, values: dict, limits: dict, unused: list) -> dict:
-        found = {}
-        for name, control in self.twin.controls().items():
-            shown = control.describe()
-            places = shown.get("values")
-            value = places.index(values[name]) if places else values[name]
-            found[name] = {"value": str(value), "disabled": name in unused}
-            if shown["kind"] == "slider":
-                low, high = limits.get(name, (shown["low"], shown["high"]))
-                found[name] |= {"min": str(low), "max": str(high)}
-                found[name]["disabled"] |= low == high
-        return found
+    def stand(self, name, values):
+        """Say where a control stands, and between which ends."""
+        shown = self.twin.controls()[name].describe()
+        low, high = self.twin.limits(**values).get(name, (shown.get("low"), shown.get("high")))
+        steps = shown.get("values")
+        if steps:
+            room = [n for n, one in enumerate(steps) if low is None or low <= one <= high]
+            low, high = room[0], room[-1]
+        place = steps.index(values[name]) if steps else values[name]
+        there = low is not None
+        return {
+            "value": str(place),
+            "min": str(low) if there else "" if shown["kind"] == "text" else None,
+            "max": str(high) if there else "" if shown["kind"] == "text" else None,
+            "disabled": name in self.twin.unused(**values) or (there and low == high),
+        }
 
 
-def plain(thing):
-    """Write bytes as text, as the page does."""
-    if isinstance(thing, dict):
-        return {key: plain(value) for key, value in thing.items()}
-    if isinstance(thing, list):
-        return [plain(one) for one in thing]
-    return base64.b64encode(thing).decode() if isinstance(thing, bytes) else thing
+def words_of(line):
+    pairs = zip(line["words"], line["kinds"], strict=True)
+    return [[w, k + " ring" * (n == line["ring"])] for n, (w, k) in enumerate(pairs)]
 
 
-def differences(seen, right, where=()) -> list[str]:
-    """Say where the page shows something else than is right."""
-    if isinstance(right, dict):
-        pairs = [(key, seen.get(key, "nothing"), value) for key, value in right.items()]
-    elif isinstance(right, list) and isinstance(seen, list) and len(seen) == len(right):
-        pairs = [(n, *pair) for n, pair in enumerate(zip(seen, right, strict=True))]
-    else:
-        same = seen == right or (seen != seen and right != right)
-        return [] if same else [f"{'.'.join(map(str, where))}: {seen!r:.80}, not {right!r:.80}"]
-    return [line for key, one, two in pairs for line in differences(one, two, (*where, key))]
-
-
-def hands(sources, twins, browser, lab):
-    """Open a notebook with a cell per explorer, and give a hand for each."""
-    cells = [nbformat.v4.new_code_cell(source) for source in [SETUP, *sources]]
+@contextmanager
+def hands(browser, lab, cells, twins):
+    """Run a notebook of explorers; give a hand for each."""
+    cells = [nbformat.v4.new_code_cell(source) for source in [SETUP, *cells]]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), lab.root / "same.ipynb")
-    context = browser.new_context(viewport={"width": 1300, "height": 1000})
-    notebook = NotebookPage(context.new_page(), lab)
-    notebook.open("same.ipynb")
-    notebook.run_all()
-    assert notebook.ask("lab.errors()") == []
-    roots = notebook.page.locator(".jp-Cell .causal-explorer")
-    assert roots.count() == len(sources)
-    return context, [Hand(notebook, roots.nth(n), twin, n) for n, twin in enumerate(twins)]
+    context = browser.new_context(viewport=DESK)
+    try:
+        notebook = NotebookPage(context.new_page(), lab)
+        notebook.open("same.ipynb")
+        notebook.run_all()
+        assert notebook.ask("lab.errors()") == []
+        roots = notebook.page.locator(".jp-Cell .causal-explorer").all()
+        yield [Hand(notebook, root, twin) for root, twin in zip(roots, twins, strict=True)]
+        assert notebook.ask("lab.heard()") == notebook.console == []
+    finally:
+        context.close()
+        lab.stop_kernels()
 
 
 def test_the_page_shows_what_python_computes(browser, lab):
-    context, found = hands(
-        [f"make({name!r})" for name in names()], map(make, names()), browser, lab
-    )
-    try:
-        for name, hand in zip(names(), found, strict=True):
-            last = None
+    assert len(NAMES) * SETTINGS >= 100
+    with hands(browser, lab, [f"make({n!r})" for n in NAMES], map(make, NAMES)) as found:
+        for name, hand in zip(NAMES, found, strict=True):
+            assert differences(hand.seen(), hand.right(), name) == []
             for _ in range(SETTINGS):
+                before = hand.seen()
                 hand.move()
-                seen, right = hand.seen(), hand.right()
-                assert differences(seen, right) == [], (name, hand.wishes)
-                assert last is None or last == right or differences(last, right), name
-                last = seen
-        assert len(found) * SETTINGS >= 100 or len(found) < 15
-    finally:
-        context.close()
-        lab.stop_kernels()
+                assert differences(hand.seen(), hand.right(), name) == [], hand.wishes
+                # Had nothing moved, this would have been seen.
+                assert differences(before, hand.right()) != [], hand.wishes
 
 
 def test_a_wrong_picture_is_told(browser, lab):
+    cells = [cell for cell, _ in PLANTED.values()]
     twins = [make("MaskExplorer") for _ in PLANTED]
-    context, found = hands(PLANTED.values(), twins, browser, lab)
-    where = {}
-    try:
-        for name, hand in zip(PLANTED, found, strict=True):
+    with hands(browser, lab, cells, twins) as found:
+        for (name, (_, where)), hand in zip(PLANTED.items(), found, strict=True):
             assert differences(hand.seen(), hand.right()) == [], name
             told = []
-            for _ in range(6):
+            for _ in range(4):
                 hand.move()
-                told += differences(hand.seen(), hand.right())
-            where[name] = {line.split(":")[0].split(".")[0] for line in told}
-    finally:
-        context.close()
-        lab.stop_kernels()
-    assert where["wrong"] == {"picture", "caption", "sentences"}
-    assert where["one behind"] == {"picture", "caption", "titles", "sentences", "rings"}
-    assert where["stale"] >= {"picture", "titles", "sentences"}
-    assert where["stale words"] == {"caption"}
-    assert where["stale control"] == {"controls"}
+                told += differences(hand.seen(), hand.right(), "")
+            told = {line.split(": ")[0].split("[")[0].removeprefix(".") for line in told}
+            assert told == where, name

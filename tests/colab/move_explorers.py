@@ -49,17 +49,27 @@ def ask(explorer, wishes):
     return answer
 
 
+def surroundings(explorer, name):
+    """List wishes for all controls: as they are, and one by one with another control elsewhere."""
+    wishes = explorer._picture["wishes"]
+    others = [other for other in explorer.controls() if other != name]
+    places = [{other: place} for other in others for place in other_places(explorer, other)]
+    return [wishes, *({**wishes, **place} for place in places)]
+
+
 def move_there_and_back(explorer, name):
     """Move one control as a browser's message does, until the picture changes, and back."""
-    home, places = explorer._picture, other_places(explorer, name)
-    for place in places:
-        there = ask(explorer, {**home["wishes"], name: place})
-        changed = [there[part] != home[part] for part in ("panels", "caption")]
-        back = ask(explorer, home["wishes"])
-        assert digest(back) == digest(home), f"{explorer} {name}: the picture did not come back"
-        if any(changed):
-            return
-    raise AssertionError(f"{explorer} {name}: moved to {places}, the picture stayed the same")
+    home, *elsewhere = surroundings(explorer, name)
+    for wishes in (home, *elsewhere):
+        here = ask(explorer, wishes)
+        for place in other_places(explorer, name):
+            there = ask(explorer, {**wishes, name: place})
+            changed = [there[part] != here[part] for part in ("panels", "caption")]
+            back = ask(explorer, wishes)
+            assert digest(back) == digest(here), f"{explorer} {name}: it did not come back"
+            if any(changed):
+                return ask(explorer, home)
+    raise AssertionError(f"{explorer} {name}: wherever it was moved, the picture stayed the same")
 
 
 def move_all(explorers):

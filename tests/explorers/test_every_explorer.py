@@ -16,23 +16,22 @@ from tests.builders import build, draw_ids
 from tests.colab.move_explorers import ask, move_all, other_places
 from tests.explorers.small import sent, unpack
 
-# ipywidgets 7, which Colab has, asks ipykernel for its old Comm; a new ipykernel minds.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:The `ipykernel.comm.Comm` class:DeprecationWarning"),
-    pytest.mark.usefixtures("one_thread"),
-]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @cache
 def arguments_of(name):
     """Say what an explorer cannot be made without; made once, whatever is set later."""
     return {
-        "GenerationExplorer": lambda: (build(max_length=24), draw_ids(4)),
+        "GenerationExplorer": lambda: (build(max_length=24), draw_ids(4), None, 12),
     }.get(name, tuple)()
 
 
 def make(name):
-    return getattr(explorers, name)(*arguments_of(name))
+    explorer = getattr(explorers, name)(*arguments_of(name))
+    if name == "GenerationExplorer":
+        list(explorer.stream())
+    return explorer
 
 
 NAMES = [
@@ -51,7 +50,7 @@ def choices(control):
     """List where a control could be put, whatever the others say."""
     told = control.describe()
     if told["kind"] == "slider":
-        return range(told["low"], min(told["high"], 40) + 1)
+        return range(told["low"], min(told["high"], 24) + 1)
     return told.get("options") or told.get("values") or ["one two", "a b a", ""]
 
 
@@ -85,7 +84,7 @@ def test_every_control_moves_the_picture_and_it_comes_back(name):
     """As a page moves them, from where they begin and from elsewhere."""
     explorer = make(name)
     move_all([explorer])
-    for wishes in walk(explorer, 3):
+    for wishes in walk(explorer, 2):
         ask(explorer, wishes)
         for control in explorer.controls():
             home = explorer._picture
@@ -100,7 +99,7 @@ def test_every_control_moves_the_picture_and_it_comes_back(name):
 @every
 def test_a_program_moves_it_as_a_page_does(name):
     explorer, other = make(name), make(name)
-    for wishes in walk(explorer, 3, seed=1):
+    for wishes in walk(explorer, 2, seed=1):
         put(explorer, wishes)
         ask(other, wishes)
         assert explorer.values() == other.values() == explorer._placed
@@ -110,7 +109,7 @@ def test_a_program_moves_it_as_a_page_does(name):
 @every
 def test_controls_stand_as_near_to_the_wish_as_the_others_let_them(name):
     explorer = make(name)
-    for wishes in walk(explorer, 8, seed=2):
+    for wishes in walk(explorer, 5, seed=2):
         answer = ask(explorer, wishes)
         values = explorer.values()
         for control, value in values.items():
@@ -171,7 +170,7 @@ def pictures(name, settings):
 @every
 def test_a_fresh_explorer_shows_what_a_moved_one_shows(name):
     explorer, seen = make(name), []
-    settings = walk(explorer, 4, seed=4)
+    settings = walk(explorer, 3, seed=4)
     for wishes in settings:
         put(explorer, wishes)
         seen.append({part: explorer._picture[part] for part in ("panels", "caption")})
@@ -183,7 +182,7 @@ def test_a_fresh_explorer_shows_what_a_moved_one_shows(name):
 @every
 def test_neither_the_seed_nor_the_default_device_nor_the_dtype_matters(name):
     """A learner may have said ``torch.set_default_device("cuda")``; "meta" is one like it."""
-    settings = walk(make(name), 3, seed=5)
+    settings = walk(make(name), 2, seed=5)
     wanted = pictures(name, settings)
     for module in (torch.random, np.random, random):
         getattr(module, "manual_seed", module.seed)(7)
@@ -264,9 +263,9 @@ def test_the_grid_is_one_that_a_page_can_walk(name):
         assert len(set(values)) == len(values) > 1
         assert [controls[control].validate(explorer, value) for value in values] == list(values)
         told = controls[control].describe()
-        assert list(values) == told.get("options", list(values)), "every entry, in the menu's order"
-        if told["kind"] in ("slider", "steps"):
-            assert sorted(values) == list(values)
+        assert set(values) == set(told.get("options", values)), "every entry of a menu"
+        order = told.get("values", sorted(values) if told["kind"] == "slider" else values)
+        assert list(values) == [value for value in order if value in values]
     menus = {c for c, control in controls.items() if control.kind == "menu"}
     assert menus <= grid.keys(), "every menu"
     if "T" in controls:

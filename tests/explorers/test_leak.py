@@ -44,6 +44,8 @@ def test_the_bars_are_the_formula(way, scores, T, t, push):
     np.testing.assert_allclose(bars.heights, [wanted * past, wanted * ~past], rtol=3e-4)
     np.testing.assert_allclose(bars.outline, right, rtol=3e-4)
     assert (bars.parts, column.parts) == (("past", "future"), ("past", "future", "missing"))
+    added = f", the last score + {push}" if push else ""
+    assert bars.title == f"T = {T}, {t} visible{added}; grey outline: what −∞ gives"
     assert (bars.root, column.root) == (True, False)
     sums = [wanted[past].sum(), wanted[~past].sum(), 1 - wanted.sum()]
     np.testing.assert_allclose(column.heights[:, 0], sums, rtol=3e-4, atol=1e-6)

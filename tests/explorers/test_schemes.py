@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from causal_lab.explorers import PositionExplorer
+from causal_lab.explorers import PositionExplorer, schemes
 from causal_lab.explorers.schemes import RANGES
 from tests.builders import move
 
@@ -49,19 +50,29 @@ def test_the_score_axis_stays_and_holds_every_distance_closely(scheme):
     [("rotary, q equals k", 0), ("sinusoidal", 0), ("rotary, q turned 7 back", 7)],
 )
 def test_hands_turn_with_the_text_and_the_angle_between_them_stays(scheme, back):
-    explorer = PositionExplorer(scheme=scheme, T=24, query=20, key=11)
+    explorer = PositionExplorer(scheme=scheme, T=24, query=20, key=8)
     speeds, angles = np.array([1, 0.1, 0.01]), []
     for start in (0, 1, 500):
         dials = move(explorer, start=start).picture.panels[2]
-        hands = speeds[:, None] * np.array([start + 20 - back, start + 11])
+        hands = speeds[:, None] * np.array([start + 20 - back, start + 8])
         np.testing.assert_allclose(np.cos(dials.angles), np.cos(hands), atol=2e-3)
         np.testing.assert_allclose(np.sin(dials.angles), np.sin(hands), atol=2e-3)
         angles.append(dials.angles)
-        between = np.degrees((9 - back) * speeds) % 360
+        between = np.degrees((12 - back) * speeds) % 360
         assert dials.words == tuple(f"{min(one, 360 - one):.1f}°" for one in between)
     assert (angles[0] != angles[1]).all()
     assert dials.names[0] == "pair 0: 57.3° a step"
     assert dials.hands == ("query", "key")
+
+
+def test_that_the_picture_stays_is_computed_and_not_assumed(monkeypatch):
+    def place(scheme, positions):
+        return positions[:, None] * torch.ones(len(positions))
+
+    monkeypatch.setattr(schemes, "scheme_scores", place)
+    curve = PositionExplorer(T=3, query=2, start=777).picture.panels[1]
+    np.testing.assert_allclose(curve.values[0], 779, rtol=3e-4)
+    schemes._scores_and_weights.cache_clear()
 
 
 @pytest.mark.parametrize("scheme", ["none", "ALiBi, head 1 of 8", "ALiBi, head 8 of 8"])

@@ -41,10 +41,12 @@ def test_the_worst_row_need_not_be_the_first_and_the_curve_meets_the_picture():
         for depth in (0, 9, 77, 100, MAX_DEPTH):
             picture = move(explorer, scores=scores, depth=depth).picture
             leaks, found = leaks_of(picture), picture.panels[1].values[0, depth]
-            if found > 1e-40:  # a picture's cells cannot hold less
+            if found > 1e-37:  # a picture's cells cannot hold less
                 assert leaks.max() == pytest.approx(found, rel=6e-4, abs=0)
             assert picture.panels[0].frames.any() == (found > 0)
-            assert (picture.panels[1].values[1] > picture.panels[1].low).all()
+            single, exact = picture.panels[1].values
+            np.testing.assert_allclose(single[:85], exact[:85], rtol=6e-4)
+            assert (exact > picture.panels[1].low).all()
             worst.add((scores, int(leaks.argmax())))
     assert {(EQUAL, 0), (RANDOM, 1), (WISHFUL, 1)} <= worst
 

@@ -24,8 +24,8 @@ def weigh(scores, temperature, axis):
 
 
 def entropy_of(row):
-    """Sum −w ln w over a row made to sum to 1; a row of zeros has nothing to spread."""
-    shares = row[row > 0] / row.sum() if row.sum() > 0 else np.ones(1)
+    """Sum −w ln w over a row made to sum to 1."""
+    shares = row[row > 0] / row.sum()
     return -(shares * np.log(shares)).sum() + 0.0
 
 
@@ -93,10 +93,10 @@ def test_every_score_has_room_at_every_shift():
         assert curve.high > SoftmaxExplorer().scores.max() + shift
 
 
-@pytest.mark.parametrize("T", [33, 48, 64])
-def test_entropy_is_a_number_even_where_a_row_lost_all_its_weight(T):
+@pytest.mark.parametrize("T", range(1, 65, 3))
+def test_entropy_is_a_number_even_where_a_row_lost_nearly_all_its_weight(T):
     explorer = SoftmaxExplorer(T=T, axis=BY_COLUMN, temperature=0.01)
-    for row in range(0, T, 5):
+    for row in range(0, T, 3):
         assert "nan" not in move(explorer, row=row).picture.caption
 
 
