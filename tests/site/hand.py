@@ -142,7 +142,8 @@ def wander(hand, root, settings=SETTINGS, seed=0):
     """Draw settings at random, move a page there, and list where it shows something else."""
     draw, wishes, steps, found = random.Random(seed), [], [], []
     for _ in range(settings):
-        names = draw.sample(list(hand.grid), len(hand.grid))
+        # Some of the controls: those that stay must keep what was wished.
+        names = draw.sample(list(hand.grid), draw.randint(1, len(hand.grid)))
         steps.append([(name, hand.move(name, draw.choice(hand.grid[name]))) for name in names])
         wishes.append(dict(hand.wishes))
     for hand.wishes, shown in zip(wishes, root.evaluate(MOVE, steps), strict=True):
