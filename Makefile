@@ -61,7 +61,6 @@ format: $(INSTALLED)
 	$(RUN) -m ruff format .
 
 bench: $(INSTALLED)
-	$(RUN) benchmarks/slider_latency.py
 	$(RUN) benchmarks/browser_latency.py
 	$(RUN) benchmarks/causality_cost.py
 	$(RUN) benchmarks/decoding.py

@@ -1,134 +1,224 @@
-"""From a key to changed pixels, in a real browser: an explorer beside ``interact``.
+"""From a key to changed pixels: an explorer beside ``interact``, and every explorer of the site.
 
-``python benchmarks/browser_latency.py`` opens a notebook with both in JupyterLab and Chromium and
-moves their sliders by keyboard, in turn. It then does the same, without a rival, to every control
-of every notebook of the series. The results go to ``results/browser_latency.json`` and into the
-tables of ``README.md``. It needs a Chromium on PATH and takes about ten minutes.
+``python benchmarks/browser_latency.py`` opens both rivals in JupyterLab and Chromium and moves
+their sliders by keyboard, in turn; then it builds the site, opens its pages from disk with the
+network off and moves every control of every explorer. The results go to
+``results/browser_latency.json`` and into the tables of ``README.md``. It needs a Chromium on PATH
+and takes about ten minutes.
 """
 
+import argparse
+import json
+import platform
 import statistics
+import subprocess
 import sys
+import time
 from datetime import date
 from importlib import metadata
 from pathlib import Path
 
 import nbformat
-from playwright.sync_api import Browser, sync_playwright
-from slider_latency import LENGTHS, RESULTS, WARM_UP, command, table, versions
+from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # for the tools, which are no package to install
 
-from tools.browser.examine import DESK, examine  # noqa: E402
-from tools.browser.page import Control, NotebookPage, open_browser  # noqa: E402
-from tools.browser.server import Lab, running_lab  # noqa: E402
+from tools.browser.examine import DESK  # noqa: E402
+from tools.browser.page import NotebookPage, open_browser  # noqa: E402
+from tools.browser.server import running_lab  # noqa: E402
 
+README = ROOT / "benchmarks" / "README.md"
+RESULTS = ROOT / "benchmarks" / "results" / "browser_latency.json"
+LENGTHS, WARM_UP, FRAME = (8, 64, 512), 4, 1000 / 60
+PACKAGES = ("torch", "matplotlib", "ipywidgets", "anywidget", "ipykernel", "jupyterlab")
 RIVALS = {
-    "explorer": "e = bench.HeatExplorer(); e.controls['T'].value = {T}; e",
-    "interact": "bench.widgets.interact(\n    bench.draw_with_pyplot,"
-    " T=bench.widgets.IntSlider({T}, 1, bench.LONGEST)\n);",
+    "explorer": "rivals.HeatExplorer(T={T})",
+    "interact": "import ipywidgets\n"
+    "ipywidgets.interact(rivals.draw_with_pyplot, T=ipywidgets.IntSlider({T}, 1, 512));",
 }
+# What is seen: an explorer's picture as data, or the image that interact puts into the cell. The
+# clock stops at the first frame that has another one.
+CLOCK = """(seen) => {
+    const before = seen();
+    window.took = null;
+    window.addEventListener("keydown", ({ timeStamp }) => {
+        const look = () => {
+            const now = seen();
+            if (now !== null && now !== before) window.took = performance.now() - timeStamp;
+            else requestAnimationFrame(look);
+        };
+        requestAnimationFrame(look);
+    }, { capture: true, once: true });
+}"""
+PICTURE = "() => document.querySelectorAll('.causal-explorer')[{n}].drawn()"
+IMAGE = """() => {
+    const image = document.querySelectorAll('.jp-Cell')[2].querySelector('img');
+    return image?.complete && image.naturalWidth ? image.src : null;
+}"""
 
 
-def write_notebook(path: Path, T: int) -> None:
-    """Write a notebook whose cells 1 and 2 are the rivals."""
-    first = f"%matplotlib inline\nimport sys\nsys.path.insert(0, {str(ROOT / 'benchmarks')!r})\n"
-    cells = [first + "import slider_latency as bench", *RIVALS.values()]
+def press(page: Page, field, key: str, seen: str, seconds: float = 20) -> float | None:
+    """Press a key on a control; give the milliseconds until another picture is seen."""
+    field.focus()
+    page.evaluate(f"({CLOCK})({seen})")
+    page.keyboard.press(key)
+    end = time.monotonic() + seconds
+    while (took := page.evaluate("window.took")) is None and time.monotonic() < end:
+        page.wait_for_timeout(5)
+    return took
+
+
+def beside_interact(browser, lab, T: int, pairs: int) -> dict:
+    """Move both rivals in turn, to lengths never seen, then the explorer all the way back."""
+    path = f"import sys\nsys.path.insert(0, {str(ROOT / 'benchmarks')!r})\n"
+    cells = ["%matplotlib inline\n" + path + "import rivals", *RIVALS.values()]
     cells = [nbformat.v4.new_code_cell(cell.replace("{T}", str(T))) for cell in cells]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
-
-
-def compare(browser: Browser, lab: Lab, T: int, pairs: int) -> dict:
-    """Move both rivals' sliders in turn, each going first every other time."""
-    write_notebook(lab.root / "rivals.ipynb", T)
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=cells, metadata=kernel), lab.root / "rivals.ipynb"
+    )
     context = browser.new_context(viewport=DESK)
     try:
         notebook = NotebookPage(context.new_page(), lab)
         notebook.open("rivals.ipynb")
         notebook.run_all()
-        sliders = {name: slider_of(notebook, c) for c, name in enumerate(RIVALS, start=1)}
-        times = {name: [] for name in sliders}
+        page, times = notebook.page, {"explorer": [], "interact": [], "seen before": []}
+        fields = {
+            "explorer": (page.locator(".causal-explorer input"), PICTURE.replace("{n}", "0")),
+            "interact": (page.locator(".jp-Cell").nth(2).locator(".noUi-handle"), IMAGE),
+        }
+        on, back = ("ArrowLeft", "ArrowRight") if T == LENGTHS[-1] else ("ArrowRight", "ArrowLeft")
         for index in range(WARM_UP + pairs):
-            for name in sorted(sliders, reverse=index // 2 % 2 == 1):
-                key = "ArrowRight" if index % 2 else "ArrowLeft"
-                took = notebook.press(sliders[name], [key], seconds=20)
-                if took is None:
-                    raise RuntimeError(f"{name} did not answer {key} at T = {T}")
-                times[name].append(took)
-                notebook.shows(sliders[name].cell)  # all of it is done before the other begins
+            for name in sorted(fields, reverse=index % 2 == 1):
+                times[name].append(press(page, *fields[name][:1], on, fields[name][1]))
+                notebook.settle()  # all of it is done before the other begins
+        for _ in range(pairs):
+            field, seen = fields["explorer"]
+            times["seen before"].append(press(page, field, back, seen))
+            notebook.settle()
     finally:
         context.close()
         lab.stop_kernels()
-    mine, theirs = (times[name][WARM_UP:] for name in ("explorer", "interact"))
-    ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    mine, theirs = times["explorer"][WARM_UP:], times["interact"][WARM_UP:]
+    low, middle, high = statistics.quantiles(
+        [a / b for a, b in zip(mine, theirs, strict=True)], n=4, method="inclusive"
+    )
+    medians = {name: round(statistics.median(taken), 1) for name, taken in times.items()}
     return {
         "T": T,
-        "explorer_ms": round(statistics.median(mine)),
-        "interact_ms": round(statistics.median(theirs)),
+        **medians,
         "ratio": round(middle, 3),
         "quartiles": [round(low, 3), round(high, 3)],
     }
 
 
-def slider_of(notebook: NotebookPage, cell: int) -> Control:
-    """Find the one slider of a cell."""
-    (slider,) = (c for c in notebook.controls() if c.cell == cell and c.kind == "slider")
-    return slider
+def on_the_site(browser, site: Path, moves: int) -> list[dict]:
+    """Move every control of every explorer of pages from disk, to and fro."""
+    rows = []
+    context = browser.new_context(viewport=DESK, offline=True)
+    for path in sorted((site / "notebooks").glob("*.html")):
+        page = context.new_page()
+        page.goto(path.as_uri())
+        for n, root in enumerate(page.locator(".causal-explorer").all()):
+            root.scroll_into_view_if_needed()
+            root.locator(".note").wait_for()
+            times = []
+            for field in root.locator("[data-control]").all():
+                for move in range(moves if field.is_enabled() else 0):
+                    key = ("ArrowLeft", "ArrowRight")[move % 2]
+                    took = press(page, field, key, PICTURE.replace("{n}", str(n)), 0.3)
+                    times += [] if took is None else [took]  # it stood at its end
+            rows.append({"explorer": root.get_attribute("data-explorer"), "times": times})
+        page.close()
+    context.close()
+    return rows
 
 
-def one_notebook(browser: Browser, lab: Lab, path: Path) -> dict:
-    """Move every control of a notebook there and back."""
-    times = examine(path, browser, lab).milliseconds
-    return {
-        "notebook": path.stem,
-        "moves": len(times),
-        "median_ms": round(statistics.median(times)),
-        "slowest_ms": round(max(times)),
-    }
-
-
-def measure(pairs: int) -> dict:
+def measure(pairs: int, site: Path | None) -> dict:
     """Measure all."""
-    with sync_playwright() as playwright, open_browser(playwright) as browser, running_lab() as lab:
-        return {
-            "date": date.today().isoformat(),
-            "versions": versions()
-            | {"jupyterlab": metadata.version("jupyterlab"), "chromium": browser.version},
-            "threads": 1,
-            "pairs": pairs,
-            "side_by_side": [compare(browser, lab, T, pairs) for T in LENGTHS],
-            "notebooks": [
-                one_notebook(browser, lab, path)
-                for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
-            ],
-        }
+    if site is None:
+        site = ROOT / "build" / "site"
+        subprocess.run([sys.executable, ROOT / "tools" / "build_site.py", site], check=True)
+    with sync_playwright() as playwright, open_browser(playwright) as browser:
+        rows = on_the_site(browser, site, moves=12)
+        with running_lab() as lab:
+            rivals = [beside_interact(browser, lab, T, pairs) for T in LENGTHS]
+        versions = {name: metadata.version(name) for name in PACKAGES}
+        versions |= {"python": platform.python_version(), "chromium": browser.version}
+    every = [took for row in rows for took in row["times"]]
+    rows.append({"explorer": "all", "times": every})
+    return {
+        "date": date.today().isoformat(),
+        "versions": versions,
+        "pairs": pairs,
+        "side_by_side": rivals,
+        "site": [
+            {
+                "explorer": row["explorer"],
+                "moves": len(row["times"]),
+                "median": round(statistics.median(row["times"]), 1),
+                "95 %": round(statistics.quantiles(row["times"], n=20)[-1], 1),
+            }
+            for row in rows
+        ],
+    }
 
 
 def report(results: dict) -> dict[str, str]:
     """Write each table under the name of its place in the README."""
-    rivals = [
-        [
-            row["T"],
-            row["explorer_ms"],
-            row["interact_ms"],
-            f"**{row['ratio']:.3f}**",
-            "{:.3f} to {:.3f}".format(*row["quartiles"]),
-        ]
-        for row in results["side_by_side"]
-    ]
-    series = [list(row.values()) for row in results["notebooks"]]
+    rivals, site = [], []
+    for row in results["side_by_side"]:
+        times = [row[name] for name in ("T", "explorer", "seen before", "interact")]
+        spread = "{:.3f} to {:.3f}".format(*row["quartiles"])
+        rivals.append([*times, f"**{row['ratio']:.3f}**", spread])
+    for row in results["site"]:
+        frames = f"{row['median'] / FRAME:.1f} and {row['95 %'] / FRAME:.1f}"
+        site.append([f"`{row['explorer']}`", row["moves"], row["median"], row["95 %"], frames])
     names = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    header = [
+        "T",
+        "explorer, ms",
+        "where it was before, ms",
+        "`interact`, ms",
+        "ratio",
+        "quartiles",
+    ]
     return {
-        "browser-side-by-side": table(
-            ["T", "explorer, ms", "`interact`, ms", "ratio", "quartiles"], rivals
-        ),
-        "browser-notebooks": table(["notebook", "moves", "median, ms", "slowest, ms"], series),
-        "browser-versions": f"Measured on {results['date']}, {results['pairs']} pairs per row of"
-        f" the first table, one thread: {names}.",
+        "side-by-side": table(header, rivals),
+        "site": table(["explorer", "moves", "median, ms", "95 %, ms", "in frames of 60 Hz"], site),
+        "versions": f"Measured on {results['date']}, {results['pairs']} pairs per row of the first"
+        f" table, one thread: {names}.",
     }
 
 
+def table(header: list[str], rows: list[list]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def fill_in(text: str, places: dict[str, str]) -> str:
+    """Replace what stands between ``<!-- begin: name -->`` and ``<!-- end: name -->``."""
+    for name, content in places.items():
+        begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=30, help="moves of each rival per row")
+    parser.add_argument("--dry", action="store_true", help="print, but write no file")
+    parser.add_argument("--site", type=Path, help="a site that is built already")
+    arguments = parser.parse_args()
+    results = measure(arguments.pairs, arguments.site)
+    places = report(results)
+    print("\n\n".join(places.values()))
+    if not arguments.dry:
+        README.write_text(fill_in(README.read_text("utf-8"), places), "utf-8")
+        RESULTS.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
+
+
 if __name__ == "__main__":
-    command(__doc__.splitlines()[0], measure, report, RESULTS.with_name("browser_latency.json"))
+    main()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import live_explorers
 import pytest
+from PIL import Image
 
 import causal_lab
 from causal_lab import explorers
@@ -43,6 +44,11 @@ def links_of(text):
     return LINK.findall(re.sub(r"```.*?```", "", text, flags=re.S))
 
 
+def place_of(page, target):
+    # A leading slash means the repository, as on GitHub.
+    return ROOT / target[1:] if target.startswith("/") else page.parent / target
+
+
 def headings_of(notebook):
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     prose = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
@@ -76,9 +82,7 @@ def exercise_names():
 def test_links_lead_to_files_that_are_there(page):
     for _, target in links_of(page.read_text(encoding="utf-8")):
         if not re.match(r"\w+:", target):
-            # A leading slash means the repository, as on GitHub.
-            place = ROOT / target[1:] if target.startswith("/") else page.parent / target
-            assert place.exists(), target
+            assert place_of(page, target).exists(), target
 
 
 @each_page
@@ -95,7 +99,7 @@ def test_a_cell_that_is_named_is_a_heading_of_its_notebook(page):
     for text, target in links_of(page.read_text(encoding="utf-8")):
         named = CELL.fullmatch(text)
         if named:
-            notebook = page.parent / target
+            notebook = place_of(page, target)
             assert notebook.name.startswith(named[1])
             assert named[2] in headings_of(notebook), text
 
@@ -142,6 +146,15 @@ def test_the_map_leads_to_every_notebook():
     text = (ROOT / "docs" / "paper-map.md").read_text(encoding="utf-8")
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         assert f"(../notebooks/{notebook.name})" in text
+
+
+def test_the_picture_of_the_readme_moves_and_is_small():
+    (name,) = re.findall(
+        r"!\[[^]]{80,}\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")
+    )
+    assert (ROOT / name).stat().st_size <= 1024 * 1024
+    with Image.open(ROOT / name) as picture:
+        assert picture.n_frames >= 8
 
 
 def test_the_page_of_explorers_lists_those_of_the_notebooks():

@@ -784,15 +784,15 @@ function nameAxes(pen, along, x, foot, up, y, { soft }) {
 // Labels below columns; as many as have room.
 function below(pen, labels, count, left, pitch, foot, colours) {
   const place = isLong(labels) ? { align: "right", turned: true } : { base: "top" };
-  for (let n = 0; n < count; n += stride(pitch, labels ? 13 : 22)) {
+  for (let n = 0; n < count; n += stride(pitch, isLong(labels) ? 13 : labels ? 10 : 22)) {
     write(pen, label(labels, n), left + (n + 0.5) * pitch, foot + 6, { ink: colours.ink, ...place });
   }
 }
 
 // Labels left of rows; behind a cache, row 0 is token `first`.
 function beside(pen, labels, count, first, left, top, pitch, colours) {
-  const place = { ink: colours.ink, align: "right" };
-  for (let n = 0; n < count; n += stride(pitch, 13)) {
+  const place = { ink: colours.ink, align: "right", small: pitch < 13 };
+  for (let n = 0; n < count; n += stride(pitch, 11)) {
     write(pen, label(labels, n + first), left - 7, top + (n + 0.5) * pitch, place);
   }
 }
@@ -888,7 +888,7 @@ const STYLE = `.causal-explorer {
   .legend span::before { content: ""; display: inline-block; width: 16px; margin-right: 5px; vertical-align: middle; border-top: 10px solid var(--colour) }
   .legend .dashed::before { border-top: 3px dashed var(--colour) } .sheet { position: relative } canvas { display: block }
   .cursor { position: absolute; box-sizing: border-box; pointer-events: none; border: 2px solid; box-shadow: 0 0 0 1px #fff8 }
-  p { margin: 2px 0; min-height: 1.4em; font-size: 14px } .said { font-weight: 600 }
+  p, .caption { margin: 2px 0; min-height: 1.4em; font-size: 14px; text-align: left } .said { font-weight: 600 }
   .note { opacity: .8; font-size: 13px } :is(.error, .note):empty { display: none }
   .error { color: #b00020; white-space: pre-wrap; font-family: monospace }
   &[data-theme=dark] .error { color: #ff8a9a } .words { font-size: 18px; line-height: 2 }

@@ -94,7 +94,7 @@ def _array(x: Tensor) -> np.ndarray:
 
 
 def check_writing(model: Transformer, prompt: Tensor, steps: int) -> Tensor:
-    """Give a copy of the prompt, (length,), on the model's device, if the model can write on.
+    """Give a copy of the prompt, shape (length,), where the model lives, if that can write on.
 
     >>> from causal_lab.models import GPT
     >>> model = GPT(10, 8, d_model=8, num_heads=2).eval()

@@ -2,7 +2,6 @@
 
 import math
 from functools import lru_cache
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -45,7 +44,7 @@ class PositionExplorer(Explorer):
     key = Slider("key: who is looked at", 0, 63, 18)
     start = Slider("the text begins at position", 0, 1000, 0, play=True)
 
-    GRID: ClassVar = {
+    GRID = {
         "scheme": list(RANGES),
         "T": [*range(1, 17), 24],
         "query": [0, 1, 3, 5, 7, 11, 15, 23],

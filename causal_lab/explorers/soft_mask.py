@@ -1,7 +1,6 @@
 """What a mask of finite depth lets through, and where it becomes exactly 0."""
 
 from functools import lru_cache
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ class SoftMaskExplorer(Explorer):
     mask = Menu("mask", [SOFT, HARD])
     scores = Menu("scores", [EQUAL, RANDOM, WISHFUL])
 
-    GRID: ClassVar = {
+    GRID = {
         "T": [*range(1, 9), 10, 12, 14, 16],
         "depth": [0, 1, 2, 4, 10, 20, 30, 60, 103, 104, 120],
         "slope": [0, 2],

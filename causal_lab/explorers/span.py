@@ -1,7 +1,6 @@
 """How far back each query looks, when the distance fades instead of ending."""
 
 from functools import lru_cache
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ class SpanExplorer(Explorer):
     window = Steps("keys that are needed", [2, 6, 12], 12)
     price = Steps("price of a step of span", [0.0, 0.01, 0.02, 0.05, 0.1, 0.2], 0.05)
 
-    GRID: ClassVar = {
+    GRID = {
         "T": [*range(1, 9), 10, 12, 14, 16],
         "span": [*range(9), 11, 15],
         "ramp": [1, 2, 4, 8],

@@ -46,7 +46,8 @@ class Heat:
             cells = np.asarray(self.cells)
             leaks = np.asarray(self.blocked) & (cells != 0) & ~np.isnan(cells)
             _set(self, frames=leaks.astype(np.uint8))
-        _tidy(self, "cells", "blocked", "absent", "frames")
+        _tidy(self, "cells", dtype=np.uint8 if self.levels else np.float32)
+        _tidy(self, "blocked", "absent", "frames", dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -216,8 +217,8 @@ def _set(panel, **values) -> None:
 def _kept(array, dtype: type = np.float32) -> np.ndarray:
     """Keep of an array what a picture can show: of a float its first 12 bits, and no −0."""
     array = np.asarray(array)
-    if array.dtype.kind in "bui":
-        return np.ascontiguousarray(array, dtype=np.uint8)
+    if dtype is np.uint8:
+        return np.ascontiguousarray(array, dtype=dtype)
     array = np.ascontiguousarray(array, dtype=dtype) + dtype(0)
     whole, cut = (np.uint32, 12) if dtype is np.float32 else (np.uint64, 41)
     bits = array.view(whole)

@@ -25,7 +25,7 @@ class Room:
     left: float = 12
     right: float = 12
     below: float = 8
-    above: float = 6
+    above: float = 8
     legend: tuple[str, ...] = ()  # what it explains; it stands in rows above the axes
 
 

@@ -8,9 +8,6 @@ from move_explorers import digest, explorers_in_memory, move_all, move_there_and
 from causal_lab.plots.picture import Picture
 from tests.explorers.small import Small
 
-# ipywidgets 7, which Colab has, asks ipykernel for its old Comm; a new ipykernel minds.
-pytestmark = pytest.mark.filterwarnings("ignore:The `ipykernel.comm.Comm` class:DeprecationWarning")
-
 
 class Deaf(Small):
     """A hand may move the token, and sees nothing of it."""

@@ -232,14 +232,12 @@ def test_make_publish_says_what_it_needs():
 
 # The install cell
 
-BESIDE = ("anywidget", "psygnal")  # what Colab lacks
-
 
 class Shell:
     """Stands for IPython: notes what would be installed, and says whether it came."""
 
-    def __init__(self, monkeypatch, arrives=True, colab=True, has=BESIDE):
-        self.lines, self.arrives, self.has, self.names = [], arrives, has, {}
+    def __init__(self, monkeypatch, arrives=True, colab=True):
+        self.lines, self.arrives, self.names = [], arrives, {}
         self.names["get_ipython"] = lambda: SimpleNamespace(run_line_magic=self.magic)
         monkeypatch.setattr(importlib.util, "find_spec", self.find)
         if colab:
@@ -248,9 +246,8 @@ class Shell:
             monkeypatch.delitem(sys.modules, "google.colab", raising=False)
 
     def find(self, name):
-        assert name in ("causal_lab", *BESIDE)
-        there = name in self.has or (self.lines and self.arrives)
-        return object() if there else None
+        assert name == "causal_lab"
+        return object() if self.lines and self.arrives else None
 
     def magic(self, name, line):
         self.lines.append(" ".join(f"{name} {line}".format(**self.names).split()))
@@ -277,23 +274,9 @@ def test_where_the_package_is_installed_the_cell_does_nothing():
 )
 def test_what_a_learner_pastes_is_installed_and_nothing_else(pasted, fetched, monkeypatch):
     cell = install_cell().replace('REPOSITORY = ""', f'REPOSITORY = "{pasted}"')
-    assert Shell(monkeypatch).run(cell) == [f"pip install --quiet --no-deps {fetched}"]
-
-
-@pytest.mark.parametrize(
-    ("has", "brought"),
-    [
-        ((), "anywidget=={} psygnal=={} "),
-        (("psygnal",), "anywidget=={} "),
-        (("anywidget", "psygnal"), ""),
-    ],
-)
-def test_what_the_sliders_need_is_brought_where_it_is_missing_as_pinned(has, brought, monkeypatch):
-    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    versions = [re.search(rf"^{name}==(.+)$", pins, re.M)[1] for name in BESIDE]
-    (line,) = Shell(monkeypatch, has=has).run(install_cell("owner/lab"))
-    brought = brought.format(*versions)
-    assert line == f"pip install --quiet --no-deps {brought}git+https://github.com/owner/lab"
+    # Beside the package what Colab lacks; pip leaves alone what is there.
+    wanted = f"pip install --quiet --no-deps anywidget psygnal {fetched}"
+    assert Shell(monkeypatch).run(cell) == [wanted]
 
 
 @pytest.mark.parametrize("pasted", ["", "   ", "/"])

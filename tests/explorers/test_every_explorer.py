@@ -16,11 +16,7 @@ from tests.builders import build, draw_ids
 from tests.colab.move_explorers import ask, move_all, other_places
 from tests.explorers.small import sent, unpack
 
-# ipywidgets 7, which Colab has, asks ipykernel for its old Comm; a new ipykernel minds.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:The `ipykernel.comm.Comm` class:DeprecationWarning"),
-    pytest.mark.usefixtures("one_thread"),
-]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @cache

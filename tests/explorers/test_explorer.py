@@ -18,9 +18,6 @@ from causal_lab.plots.picture import Picture
 from tests.builders import move
 from tests.explorers.small import Small, sent
 
-# ipywidgets 7, which Colab has, asks ipykernel for its old Comm; a new ipykernel minds.
-pytestmark = pytest.mark.filterwarnings("ignore:The `ipykernel.comm.Comm` class:DeprecationWarning")
-
 
 def shown(explorer):
     return {part: explorer._picture[part] for part in ("panels", "caption", "limits", "unused")}
@@ -79,6 +76,7 @@ def test_ends_may_depend_on_what_has_an_end_itself():
 
     explorer = Chain()
     assert move(explorer, a=2).picture.caption == "2 2 2"
+    assert explorer._picture["limits"] == {"b": [0, 2], "c": [0, 2]}
     assert move(explorer, a=9).picture.caption == "9 5 5"
 
 
@@ -236,15 +234,26 @@ def join(*threads):
         assert not thread.is_alive(), "a move never came back"
 
 
-def test_hands_on_many_threads_leave_one_picture():
-    explorer, dice = Small(), random.Random(0)
+def test_hands_on_many_threads_are_heard_one_by_one_and_leave_one_picture():
+    dice, busy, seen = random.Random(0), set(), set()
+
+    class Slow(Small):
+        def compute(self, **values):
+            busy.add(threading.get_ident())
+            time.sleep(dice.random() / 500)
+            seen.add(len(busy))
+            busy.remove(threading.get_ident())
+            return super().compute(**values)
+
+    explorer = Slow()
 
     def wander(steps):
         for T, t in steps:
             move(explorer, T=T, t=t) if t % 2 else ask(explorer, T=T, t=t)
 
-    walks = [[(dice.randint(1, 9), dice.randint(1, 9)) for _ in range(40)] for _ in range(4)]
+    walks = [[(dice.randint(1, 9), dice.randint(1, 9)) for _ in range(25)] for _ in range(4)]
     join(*[start(wander, walk) for walk in walks])
+    assert seen == {1}
     assert shown(explorer) == should_show(explorer)
     assert explorer.values() == explorer.settled(**explorer._picture["wishes"])
 

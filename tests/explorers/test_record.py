@@ -5,10 +5,12 @@ import itertools
 import json
 import re
 
+import numpy as np
 import pytest
 
 from causal_lab.explorers import MaskExplorer
 from causal_lab.explorers.record import Store, as_script
+from causal_lab.plots.picture import Heat, Picture
 from tests.explorers.small import Small, unpack
 
 GRID = {"T": [1, 4, 9], "t": [1, 5], "fill": [0.0, 1.0], "mask": ["filled", "empty"]}
@@ -55,6 +57,15 @@ def test_what_repeats_is_stored_once():
     )
     assert len({json.dumps(panel) for panel in head["panels"]}) == len(head["panels"])
     assert len({json.dumps(picture) for picture in head["pictures"]}) == len(head["pictures"])
+
+
+def test_equal_numbers_of_another_shape_are_another_array():
+    class Twins(Small):
+        def compute(self, **values):
+            return Picture((Heat(np.zeros((2, 3))), Heat(np.zeros((3, 2)))))
+
+    _, look = unpack(Twins().record({"T": [1]}))
+    assert look(T=1)[0] == Twins().picture.message()
 
 
 def test_what_a_control_without_use_would_change_is_computed_once():

@@ -108,11 +108,18 @@ class Hand:
     def is_menu(self, name):
         return self.explorer.controls()[name].kind in ("menu", "text")
 
+    def computed(self):
+        with torch.no_grad():
+            return self.explorer.compute(**self.values).message()
+
+    def drawn(self):
+        """Give what stands on the canvases; titles and sentences stand beside them."""
+        panels = [panel for panel in self.computed()["panels"] if panel["kind"] != "Sentence"]
+        return [{**panel, "title": ""} for panel in panels]
+
     def complaints(self, shown):
         """Say where a page shows something else than what Python computes for these values."""
-        values = self.values
-        with torch.no_grad():
-            wanted = self.explorer.compute(**values).message()
+        values, wanted = self.values, self.computed()
         found = differences(shown["picture"], wanted)
         words = {
             "state": "ready",
@@ -133,15 +140,11 @@ class Hand:
 
 def wander(hand, root, settings=SETTINGS, seed=0):
     """Draw settings at random, move a page there, and list where it shows something else."""
-    draw = random.Random(seed)
-    expected, steps = [], []
-    ghost = Hand(hand.explorer)
+    draw, wishes, steps, found = random.Random(seed), [], [], []
     for _ in range(settings):
-        names = draw.sample(list(ghost.grid), len(ghost.grid))
-        steps.append([(name, ghost.move(name, draw.choice(ghost.grid[name]))) for name in names])
-        expected.append(dict(ghost.wishes))
-    found = []
-    for wishes, shown in zip(expected, root.evaluate(MOVE, steps), strict=True):
-        hand.wishes = wishes
+        names = draw.sample(list(hand.grid), len(hand.grid))
+        steps.append([(name, hand.move(name, draw.choice(hand.grid[name]))) for name in names])
+        wishes.append(dict(hand.wishes))
+    for hand.wishes, shown in zip(wishes, root.evaluate(MOVE, steps), strict=True):
         found += hand.complaints(shown)
     return found
