@@ -18,7 +18,7 @@ class Right(Explorer):
     pause = 0.0
 
     def compute(self, n):
-        time.sleep(self.pause)
+        time.sleep(self.pause * (n > 11))
         return self.square(n)
 
     def square(self, n):
@@ -78,7 +78,7 @@ class Lame(Right):
 Lame()""",
     "forgetful": """
 forgetful = spoilt("Forgetful", "    next = wishes;\\n", "")
-forgetful.pause = 0.2  # longer than from one move of a pull to the next
+forgetful.pause = 2.0  # longer than a pull
 forgetful""",
     "deaf": """spoilt("Deaf", "event.stopImmediatePropagation();", "return;")""",
     "mute": """spoilt("Mute", "words ? words + ", "false ? words + ")""",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Locator
 
 from tools.browser.page import Control, NotebookPage
 from tools.browser.server import Lab
@@ -34,6 +34,7 @@ class Examination:
     access: list[str] = field(default_factory=list)
     speechless: list[str] = field(default_factory=list)
     screenshots: dict[str, bytes] = field(default_factory=dict)
+    focused: set[tuple[int, str]] = field(default_factory=set)
 
     @property
     def complaints(self) -> dict[str, list[str]]:
@@ -82,12 +83,12 @@ def examine(path: Path, browser: Browser, lab: Lab) -> Examination:
 
 def move(notebook: NotebookPage, control: Control, seen: Examination) -> None:
     """Move one control by keyboard to another value and back."""
-    if notebook.is_disabled(control):
-        seen.unmoved.append(f"{control} is greyed out at first")
+    if not free(notebook, control):
+        seen.unmoved.append(f"{control} is greyed out")
         return
     first, value = notebook.shows(control.cell), notebook.value(control)
     there, back = keys_of(notebook, control)
-    focus_is_seen(notebook, control, notebook.handle(control), seen)
+    focus_is_seen(notebook, control.cell, control.kind, notebook.handle(control), seen)
     notebook.press(control, there)
     moved = notebook.shows(control.cell)
     if notebook.value(control) == value:
@@ -99,21 +100,36 @@ def move(notebook: NotebookPage, control: Control, seen: Examination) -> None:
         seen.not_back.append(f"{control} went back to {value!r}, its picture did not")
 
 
+def free(notebook: NotebookPage, control: Control) -> bool:
+    """Put another control elsewhere if this one is greyed out: it may mean something there."""
+    for other in notebook.controls():
+        if not notebook.is_disabled(control):
+            break
+        if other.cell != control.cell or notebook.is_disabled(other):
+            continue
+        for place in [*notebook.ask("lab.places(a)", other.index), notebook.value(other)]:
+            notebook.ask("lab.put(a, b)", other.index, place)
+            notebook.settle()
+            if not notebook.is_disabled(control):
+                break
+    return not notebook.is_disabled(control)
+
+
 def keys_of(notebook: NotebookPage, control: Control) -> tuple[list[str], list[str]]:
     """Say which keys lead to another value, and which lead back."""
     if control.kind in FORWARD:
         ways = [FORWARD[control.kind], BACK[control.kind]]
-        return tuple(reversed(ways) if notebook.ask("lab.atEnd(a)", control.index) else ways)
+        return tuple(reversed(ways) if notebook.at_end(control) else ways)
     return ["End", "Backspace"], ["End", notebook.value(control)[-1]]
 
 
 def play(notebook: NotebookPage, control: Control, seen: Examination) -> None:
     """Let a slider walk by itself for two steps, stop it, and bring it back."""
-    if notebook.is_disabled(control):
-        seen.unmoved.append(f"{control} is greyed out at first")
+    if not free(notebook, control):
+        seen.unmoved.append(f"{control} is greyed out")
         return
     first, value = notebook.shows(control.cell), notebook.value(control)
-    focus_is_seen(notebook, control, notebook.handle(control), seen)
+    focus_is_seen(notebook, control.cell, control.kind, notebook.handle(control), seen)
     places = {value}
     notebook.press(control, ["Space"])
     notebook.until(lambda: places.add(notebook.value(control)) or len(places) > 2, 3)
@@ -158,13 +174,14 @@ def point(notebook: NotebookPage, cell: int, seen: Examination) -> None:
     """Walk over every canvas by keyboard, point at it, and pin a place; all of it in words."""
     for name, canvas in notebook.canvases(cell).items():
         where = f"canvas {name} in cell {cell}"
-        focus_is_seen(notebook, where, canvas, seen)
+        focus_is_seen(notebook, cell, "canvas", canvas, seen)
+        canvas.focus()
         walked = []
         for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
             notebook.page.keyboard.press(key)
             walked.append(notebook.ask("lab.words(a)", cell))
-        alone = canvas.get_attribute("aria-label").endswith(": 1 by 1")
-        if not all(walked) or (len(set(walked)) == 1 and not alone):
+        stuck = len(set(walked)) == 1 and not notebook.ask("lab.alone(a)", name)
+        if not all(walked) or stuck:
             seen.speechless.append(f"{where} says nothing to who walks there: {walked}")
             continue
         place = notebook.ask("lab.framed(a)", name)
@@ -183,13 +200,16 @@ def point(notebook: NotebookPage, cell: int, seen: Examination) -> None:
             seen.speechless.append(f"{where} is not pinned by a click and freed by another")
 
 
-def focus_is_seen(notebook: NotebookPage, what, handle, seen: Examination) -> None:
-    """Lead the keyboard to something, and look whether it looks different."""
+def focus_is_seen(notebook: NotebookPage, cell: int, kind: str, handle: Locator, seen: Examination):
+    """Lead the keyboard to the first of a kind in a cell, and look whether it looks different."""
+    if (cell, kind) in seen.focused:
+        return
+    seen.focused.add((cell, kind))
     handle.evaluate("lab.before")
     blurred = notebook.close_up(handle)
     notebook.page.keyboard.press("Tab")
     if notebook.close_up(handle) == blurred:
-        seen.access.append(f"{what}: focus cannot be seen")
+        seen.access.append(f"{kind} in cell {cell}: focus cannot be seen")
 
 
 def barriers(notebook: NotebookPage, cell: int) -> list[str]:

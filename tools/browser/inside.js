@@ -8,12 +8,16 @@
   const explorers = cell => within(cell, '.causal-explorer');
   const pictures = cell => within(cell, 'img, canvas, svg')
     .filter(element => !element.closest('button, .jp-OutputPrompt, .jp-OutputArea-promptOverlay'));
-  const digest = async text => {
-    const bytes = new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text)));
-    return [...bytes].map(byte => byte.toString(16).padStart(2, '0')).join('');
+  const digest = async what => {
+    const bytes = typeof what === 'string' ? new TextEncoder().encode(what) : what;
+    const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+    return [...hash].map(byte => byte.toString(16).padStart(2, '0')).join('');
   };
-  const seen = picture => (picture.tagName === 'CANVAS' ? picture.toDataURL()
-    : picture.tagName === 'IMG' ? picture.currentSrc || picture.src : picture.outerHTML);
+  const seen = picture => {
+    const { tagName, width, height } = picture;
+    if (tagName !== 'CANVAS') return tagName === 'IMG' ? picture.currentSrc || picture.src : picture.outerHTML;
+    return width * height ? picture.getContext('2d').getImageData(0, 0, width, height).data : '';
+  };
   const read = root => [...root.querySelectorAll('figcaption, .legend, .words, .caption')].map(e => e.innerHTML);
   const words = cell => explorers(cell).map(root => root.querySelector('.said').textContent).join('');
   const frame = () => new Promise(requestAnimationFrame);
@@ -47,9 +51,26 @@
       const { value, max, options, selectedIndex } = lab.field(control);
       return options ? selectedIndex === options.length - 1 : value === max;
     },
+    // Where a menu or a slider could stand; of a slider, its ends.
+    places(control) {
+      const { options, max, min } = lab.field(control);
+      return options ? [...options].map(one => one.value) : max ? [max, min] : [];
+    },
+    put(control, value) {
+      const field = lab.field(control);
+      field.value = value;
+      field.dispatchEvent(new Event(field.options ? 'change' : 'input'));
+    },
     // Where the thumb of a slider is, as a share of its track.
     share: control => (({ value, min, max }) => (value - min) / (max - min))(lab.field(control)),
     words,
+    // Whether a canvas shows one thing only, so that there is nowhere to walk to.
+    alone(canvas) {
+      const root = document.querySelector(`[data-lab-canvas="${canvas}"]`).closest('.causal-explorer');
+      const number = [...root.querySelectorAll('canvas')].findIndex(one => one.dataset.labCanvas === canvas);
+      const panel = root.drawn().panels.filter(({ kind }) => kind !== 'Sentence')[number];
+      return panel.kind === 'Bars' && panel.heights.shape[1] === 1;
+    },
     // Stand right before something, so that the key Tab leads there.
     before(element) {
       const step = document.createElement('span');
@@ -94,7 +115,10 @@
         if (direction !== 'recv' || channel !== 'iopub') return;
         if (content.execution_state === 'idle') asked.delete(msg.parent_header.msg_id);
         if (type === 'error') heard.push(`${content.ename}: ${content.evalue}`);
-        if (type === 'stream' && content.name === 'stderr') heard.push(content.text);
+        // Lab asks for old widgets before the kernel knows what a widget is.
+        if (type === 'stream' && content.name === 'stderr' && !/^No such comm/.test(content.text)) {
+          heard.push(content.text);
+        }
       });
     },
     heard: () => heard,

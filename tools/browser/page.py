@@ -135,6 +135,10 @@ class NotebookPage:
         """Say whether it is greyed out."""
         return self.ask("lab.disabled(a)", control.index)
 
+    def at_end(self, control: Control) -> bool:
+        """Say whether it stands at its last value."""
+        return self.ask("lab.atEnd(a)", control.index)
+
     def handle(self, control: Control) -> Locator:
         """Find it in the page."""
         return self.page.locator(f'[data-lab-control="{control.index}"]')

@@ -1,0 +1,46 @@
+"""What happens around an explorer in JupyterLab: night, an error, a kernel that goes."""
+
+from tests.browser.test_same_picture import hands
+from tests.explorers.test_every_explorer import make
+
+THEME = "theme => jupyterapp.commands.execute('apputils:change-theme', { theme })"
+IS = "theme => document.querySelector('.causal-explorer').dataset.theme === theme"
+FAILING = """
+class Failing(MaskExplorer):
+    def compute(self, T, position, mask):
+        if T == 9:
+            raise OverflowError("nine is too much")
+        return super().compute(T, position, mask)
+Failing()"""
+
+
+def test_an_explorer_goes_with_what_happens_around_it(browser, lab):
+    twin = make("MaskExplorer")
+    with hands(browser, lab, [FAILING], [twin], silent=False) as (hand,):
+        page, root = hand.notebook.page, hand.root
+        for theme in ("dark", "light"):
+            page.evaluate(THEME, f"JupyterLab {theme.title()}")
+            page.wait_for_function(IS, arg=theme)
+
+        # An error is shown, and the next picture takes it away.
+        slider, error = root.get_by_label("T, number of tokens", exact=True), root.locator(".error")
+        slider.press("ArrowRight")
+        hand.notebook.settle()
+        assert root.get_attribute("data-state") == "error"
+        assert error.text_content() == "OverflowError: nine is too much"
+        slider.press("ArrowRight")
+        hand.notebook.settle()
+        assert (root.get_attribute("data-state"), error.text_content()) == ("ready", "")
+
+        # Who wants less motion gets one step for one press.
+        page.emulate_media(reduced_motion="reduce")
+        root.get_by_role("button", name="play").click()
+        page.wait_for_timeout(1200)
+        assert slider.input_value() == "11"
+
+        # Without a kernel, what was seen is drawn again, and the rest is not waited for in silence.
+        page.evaluate("() => lab.kernel().shutdown()")
+        slider.press("ArrowLeft")
+        assert root.get_attribute("data-state") == "ready"
+        slider.press("End")
+        error.filter(has_text="the kernel is busy or gone").wait_for(timeout=12_000)
