@@ -131,11 +131,8 @@ class DependencyExplorer(Explorer):
                 reader = Reader(self.model, 2, mask, plant)
                 report = check_causality(reader, self.ids[None, :4], cuts=[1])
             leak = report.first_leak
-            self.verdicts[mask, plant] = (
-                "causal"
-                if report.causal
-                else f"NOT causal, output {leak.output} depends on input {leak.input}"
-            )
+            found = leak and f"NOT causal, output {leak.output} depends on input {leak.input}"
+            self.verdicts[mask, plant] = "causal" if report.causal else found
         return self.verdicts[mask, plant]
 
 

@@ -119,10 +119,9 @@ def _as_json(panel: dict, arrays: Store) -> str:
 
 
 def _nearest(value, axis):
-    axis = list(axis)
-    if value in axis:
-        return value
-    return axis[0] if isinstance(value, str) else min(axis, key=lambda one: abs(one - value))
+    if isinstance(value, str):
+        return value if value in axis else next(iter(axis))
+    return min(axis, key=lambda one: abs(one - value))
 
 
 def _note(explorer, grid: dict[str, Any]) -> str:
@@ -140,9 +139,7 @@ def _controls(explorer, grid: dict[str, list]) -> list[dict]:
     shown = []
     for name, values in grid.items():
         control = explorer.controls()[name].describe()
-        if control["kind"] == "menu":
-            control["options"] = values
-        elif control["kind"] == "text":
+        if control["kind"] in ("menu", "text"):
             control |= {"kind": "menu", "options": values}
         else:
             words = dict(zip(control.get("values", ()), control.get("words", ()), strict=True))
