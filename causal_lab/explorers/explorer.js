@@ -504,7 +504,7 @@ function heat(panel, colours, room) {
     for (const [column, word] of wide < 27 ? [] : panel.above.entries()) {
       write(pen, word, left + (column + 0.5) * wide, top - 9, small);
     }
-    if (scale) colourBar(pen, width - 54, top, side, names[2], colours);
+    if (scale) colourBar(pen, width - 56, top, side, names[2], colours);
   }
   function mark(pen, n, [x, y]) {
     const frame = FRAME[frames?.data[n] ?? 0];
@@ -537,7 +537,7 @@ function colourBar(pen, x, top, side, name, colours) {
     const y = top + Math.min(Math.max((1 - Math.sqrt(tick)) * side, 6), side - 6);
     write(pen, `${tick}`, x + 14, y, { ink: colours.ink, align: "left", small: true });
   }
-  write(pen, name, x + 46, top + side / 2, { ink: colours.soft, turned: true });
+  write(pen, name, x + 48, top + side / 2, { ink: colours.soft, turned: true });
 }
 
 // Blow cells up to pixels; where the shade is 0, hatch.
