@@ -127,8 +127,10 @@ def on_the_site(browser, site: Path, moves: int) -> list[dict]:
             for field in root.locator("[data-control]").all():
                 for move in range(moves if field.is_enabled() else 0):
                     key = ("ArrowLeft", "ArrowRight")[move % 2]
+                    before = field.input_value()
                     took = press(page, field, key, PICTURE.replace("{n}", str(n)), 0.3)
-                    times += [] if took is None else [took]  # it stood at its end
+                    if took is not None or field.input_value() != before:  # else: at its end
+                        times.append(300.0 if took is None else took)
             rows.append({"explorer": root.get_attribute("data-explorer"), "times": times})
         page.close()
     context.close()

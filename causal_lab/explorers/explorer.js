@@ -513,8 +513,8 @@ function heat(panel, colours, room) {
     if (frame) outline(pen, colours[frame], [x + inset, y + inset, wide - less, high - less], thick);
     if (panel.numbers && Math.min(wide, high) > 27 && cells && !absent?.data[n] && !hatched(n)) {
       const ink = isDark(colourOf(n)) ? "#fff" : "#000";
-      const shown = levels.length ? levels[cells.data[n]] : short(+cells.data[n].toPrecision(2));
-      write(pen, shown, x + wide / 2, y + high / 2, { ink, small: true, room: wide - 4 });
+      const shown = levels.length ? levels[cells.data[n]] : short(+cells.data[n].toPrecision(cells.data[n] < 0.005 ? 1 : 2));
+      write(pen, shown, x + wide / 2, y + high / 2, { ink, small: true, room: wide - 8 });
     }
   }
   function words(row, column) {

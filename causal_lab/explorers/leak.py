@@ -34,7 +34,7 @@ class LeakExplorer(Explorer):
     way = Menu("against the future", WAYS, "score × 0, then softmax")
     scores = Menu("scores", [ALL_ZERO, RANDOM, ONE_TWO])
     push = Steps(
-        "push, added to the last token's score",
+        "push on the last score",
         [0, 1, 2, 3, 5, 10, 20, 50, 88, 100, 103, 104, 105, 106, 120, 200],
         0,
     )
