@@ -42,15 +42,17 @@ RIVALS = {
 CLOCK = """(seen) => {
     const before = seen();
     window.took = null;
-    window.addEventListener("keydown", ({ timeStamp }) => {
+    window.pressed = ({ timeStamp }) => {
         const look = () => {
             const now = seen();
             if (now !== null && now !== before) window.took = performance.now() - timeStamp;
-            else requestAnimationFrame(look);
+            else if (window.pressed) requestAnimationFrame(look);
         };
         requestAnimationFrame(look);
-    }, { capture: true, once: true });
+    };
 }"""
+# Before anybody else's: an explorer lets nobody hear its keys.
+LISTEN = "window.addEventListener('keydown', (event) => window.pressed?.(event), true)"
 PICTURE = "() => document.querySelectorAll('.causal-explorer')[{n}].drawn()"
 IMAGE = """() => {
     const image = document.querySelectorAll('.jp-Cell')[2].querySelector('img');
@@ -66,6 +68,7 @@ def press(page: Page, field, key: str, seen: str, seconds: float = 20) -> float 
     end = time.monotonic() + seconds
     while (took := page.evaluate("window.took")) is None and time.monotonic() < end:
         page.wait_for_timeout(5)
+    page.evaluate("window.pressed = null")
     return took
 
 
@@ -80,6 +83,7 @@ def beside_interact(browser, lab, T: int, pairs: int) -> dict:
     )
     context = browser.new_context(viewport=DESK)
     try:
+        context.add_init_script(LISTEN)
         notebook = NotebookPage(context.new_page(), lab)
         notebook.open("rivals.ipynb")
         notebook.run_all()
@@ -117,6 +121,7 @@ def on_the_site(browser, site: Path, moves: int) -> list[dict]:
     """Move every control of every explorer of pages from disk, to and fro."""
     rows = []
     context = browser.new_context(viewport=DESK, offline=True)
+    context.add_init_script(LISTEN)
     for path in sorted((site / "notebooks").glob("*.html")):
         page = context.new_page()
         page.goto(path.as_uri())
