@@ -194,7 +194,7 @@ def report(results: dict) -> dict[str, str]:
     return {
         "side-by-side": table(header, rivals),
         "site": table(["explorer", "moves", "median, ms", "95 %, ms", "in frames of 60 Hz"], site),
-        "versions": f"Measured on {results['date']}, {results['pairs']} pairs per row of the first"
+        "slider-versions": f"Measured on {results['date']}, {results['pairs']} pairs per row of the first"
         f" table, one thread: {names}.",
     }
 
