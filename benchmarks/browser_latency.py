@@ -194,8 +194,8 @@ def report(results: dict) -> dict[str, str]:
     return {
         "side-by-side": table(header, rivals),
         "site": table(["explorer", "moves", "median, ms", "95 %, ms", "in frames of 60 Hz"], site),
-        "slider-versions": f"Measured on {results['date']}, {results['pairs']} pairs per row of the first"
-        f" table, one thread: {names}.",
+        "slider-versions": f"Measured on {results['date']}, {results['pairs']} pairs per row of"
+        f" the first table, one thread: {names}.",
     }
 
 
