@@ -1,7 +1,5 @@
 """A chunk of new tokens behind a cache: at which corner the triangle must be."""
 
-from typing import ClassVar
-
 import numpy as np
 import torch
 
@@ -25,7 +23,7 @@ class ChunkExplorer(Explorer):
     past_len = Slider("past_len, cached tokens", 0, 24, 4)
     current_len = Slider("current_len, new tokens", 1, 8, 3)
 
-    GRID: ClassVar = {"past_len": range(25), "current_len": range(1, 9)}
+    GRID = {"past_len": range(25), "current_len": range(1, 9)}
 
     def compute(self, past_len: int, current_len: int) -> Picture:  # noqa: D102
         right = generate_incremental_mask(past_len, current_len, device="cpu").numpy()

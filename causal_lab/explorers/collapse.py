@@ -1,7 +1,5 @@
 """What is left of the tokens after many layers: a product of causal attention, layer upon layer."""
 
-from typing import ClassVar
-
 import numpy as np
 from torch import Tensor
 
@@ -41,7 +39,7 @@ class CollapseExplorer(Explorer):
     attention = Menu("attention", ATTENTIONS)
     path = Menu("each layer", [ALONE, RESIDUAL])
 
-    GRID: ClassVar = {
+    GRID = {
         "depth": [*range(13), 16, 20, 24, 32, 40, 48, 64],
         "T": [*range(1, 9), 12, 16],
         "attention": ATTENTIONS,

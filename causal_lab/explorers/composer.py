@@ -1,14 +1,12 @@
 """Choose two masks, combine them, and see what the result lets through."""
 
-from typing import ClassVar
-
 import numpy as np
 
 from causal_lab.explorers.controls import Menu, Slider
 from causal_lab.explorers.explorer import Explorer
 from causal_lab.explorers.menu import MASKS, WINDOW, make_mask, with_size
 from causal_lab.masks.reach import dead_queries, future_pairs, receptive_field, sparsity
-from causal_lab.plots.picture import Heat, Picture
+from causal_lab.plots.picture import FRAMES, Heat, Picture
 
 OPERATORS = {
     "A | B": lambda a, b: a | b,
@@ -35,7 +33,7 @@ class ComposerExplorer(Explorer):
     T = Slider("T, number of tokens", 1, 24, 12)
     layers = Slider("layers", 1, 6, 2)
 
-    GRID: ClassVar = {
+    GRID = {
         "first": list(MASKS),
         "first_size": (2, 5),
         "second": list(MASKS),
@@ -73,7 +71,7 @@ class ComposerExplorer(Explorer):
             else _pale(T),
             Heat(
                 blocked=combined.numpy(),
-                frames=(~combined).triu(1).numpy(),  # 1 is "future"
+                frames=FRAMES.index("future") * (~combined).triu(1).numpy(),
                 rows=tuple(dead.nonzero().flatten().tolist()),
                 title=operator,
                 side=224,

@@ -1,7 +1,5 @@
 """Which output depends on which token, measured in a real model, as layers are stacked."""
 
-from typing import ClassVar
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -77,7 +75,7 @@ class DependencyExplorer(Explorer):
     mask = Menu("mask", MASKS)
     plant = Menu("planted bug", PLANTS)
 
-    GRID: ClassVar = {
+    GRID = {
         "T": [*range(1, 9), 10, 12, 14, 16],
         "layers": range(1, MAX_LAYERS + 1),
         "mask": list(MASKS),

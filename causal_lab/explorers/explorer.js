@@ -227,6 +227,7 @@ function remember() {
     put(message) {
       if (message.edition !== edition) kept.clear(); // other data is behind all pictures now
       edition = message.edition;
+      kept.delete(keyOf(message.wishes)); // what comes back is the newest again
       kept.set(keyOf(message.wishes), message);
       if (kept.size > MEMORY) kept.delete(kept.keys().next().value);
     },
@@ -235,12 +236,10 @@ function remember() {
 
 // --- controls
 
-let count = 0;
-
 function makeControl(control, changed) {
   const kind = { slider: range, steps: range, menu, text }[control.kind];
   const { field, read, put, words } = kind(control);
-  Object.assign(field, { id: `causal-control-${Date.now()}-${++count}` });
+  field.id = `causal-control-${Math.random().toString(36).slice(2)}`; // each widget has its own module
   field.dataset.control = control.name;
   const box = element("div", { className: `control ${control.kind}` });
   const number = words && element("output", { htmlFor: field.id });

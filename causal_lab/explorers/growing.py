@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from causal_lab.explorers.recording import Pass
-from causal_lab.plots.picture import Boxes, Heat, Picture
+from causal_lab.plots.picture import FRAMES, Boxes, Heat, Picture
 from causal_lab.plots.style import printable
 
 CACHED, UNCACHED = "with a cache", "without a cache"
@@ -90,7 +90,7 @@ def _draw_weights(now: Pass, labels: tuple[str, ...], changed: np.ndarray) -> He
     T, read = len(labels), len(now.weights)
     cells, frames = np.zeros((T, T), dtype=np.float32), np.zeros((T, T), dtype=np.uint8)
     cells[:read, :read] = now.weights
-    frames[: len(changed), : len(changed)] = 3 * changed
+    frames[: len(changed), : len(changed)] = FRAMES.index("ink") * changed
     absent = np.zeros((T, T), dtype=bool)
     absent[read:] = True
     return Heat(

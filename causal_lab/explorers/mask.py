@@ -1,7 +1,6 @@
 """Who may look at whom, as the text grows."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from causal_lab.explorers.controls import Menu, Slider
 from causal_lab.explorers.explorer import Explorer
@@ -25,7 +24,7 @@ class MaskExplorer(Explorer):
     position = Slider("query: who looks", 0, 511, 2)
     mask = Menu("mask", [CAUSAL, NO_MASK])
 
-    GRID: ClassVar = {"T": range(1, 17), "position": range(16), "mask": [CAUSAL, NO_MASK]}
+    GRID = {"T": range(1, 17), "position": range(16), "mask": [CAUSAL, NO_MASK]}
 
     def __init__(
         self, T: int | None = None, *, max_T: int = 512, tokens: Sequence[str] | None = None

@@ -1,7 +1,7 @@
 """How much memory the keys and values of a text need, from one token to a million."""
 
 import math
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -61,7 +61,7 @@ class CacheExplorer(Explorer):
     batch = Slider("batch, texts", 1, 64, 8)
     dtype = Menu("dtype", list(DTYPES))
 
-    GRID: ClassVar = {
+    GRID = {
         "model": [*PRESETS, OWN],
         "heads": (1, 4, 8, 12, 25, 32),
         "group": (1, 2, 4, 8),

@@ -1,7 +1,6 @@
 """How far information travels: which tokens reach an output as layers are stacked."""
 
 from functools import lru_cache
-from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -38,7 +37,7 @@ class ReceptiveExplorer(Explorer):
     shown = Slider("mask of layer", 1, MAX_LAYERS, 1)
     output = Slider("output: who hangs on what", 0, 63, 63)
 
-    GRID: ClassVar = {
+    GRID = {
         "T": [*range(1, 9), 10, 12, 14, 16, 32],
         "layers": range(1, 7),
         "pattern": PATTERNS,
@@ -46,6 +45,10 @@ class ReceptiveExplorer(Explorer):
         "dilation": (1, 2, 4),
         "shown": range(1, 7),
     }
+
+    def __init__(self, **values):
+        self._needed = lru_cache(1024)(_layers_needed)  # the same for every number of layers
+        super().__init__(**values)
 
     def limits(self, T: int, layers: int, **others) -> dict[str, tuple[int, int]]:  # noqa: D102
         return {"shown": (1, layers), "output": (0, T - 1)}
@@ -69,7 +72,7 @@ class ReceptiveExplorer(Explorer):
             title=f"{layer} of {layers}, {with_size(pattern, window)}: who may look",
             side=288,
         )
-        needed = _layers_needed(pattern, T, window, dilation)
+        needed = self._needed(pattern, T, window, dilation)
         reached = needed <= layers
         field = Heat(
             np.where(reached, needed, 0),
@@ -109,7 +112,6 @@ def mask_of_layer(pattern: str, T: int, layer: int, window: int, dilation: int) 
     return make_mask(pattern, T, window)
 
 
-@lru_cache(maxsize=1024)
 def _layers_needed(pattern: str, T: int, window: int, dilation: int) -> np.ndarray:
     """Count the layers until a token reaches an output, (output, token); 9 if it never does."""
     masks = [mask_of_layer(pattern, T, layer + 1, window, dilation) for layer in range(MAX_LAYERS)]

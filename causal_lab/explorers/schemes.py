@@ -52,11 +52,15 @@ class PositionExplorer(Explorer):
         "start": [0, 1, 2, 3, 100],
     }
 
+    def __init__(self, **values):
+        self._seen = lru_cache(256)(_scores_and_weights)  # whichever query and key are pointed at
+        super().__init__(**values)
+
     def limits(self, T: int, query: int, **others) -> dict[str, tuple[int, int]]:  # noqa: D102
         return {"query": (0, T - 1), "key": (0, min(query, T - 1))}
 
     def compute(self, scheme: str, T: int, query: int, key: int, start: int) -> Picture:  # noqa: D102
-        scores, weights = _scores_and_weights(scheme, T, start)
+        scores, weights = self._seen(scheme, T, start)
         row = scores[query, query::-1]  # by distance: of the query itself, of the one before it, …
         low, high = RANGES[scheme]
         square = Heat(
@@ -110,7 +114,6 @@ def scheme_scores(scheme: str, positions: Tensor) -> Tensor:
     return q @ rotate(same, positions).T
 
 
-@lru_cache(256)
 def _scores_and_weights(scheme: str, T: int, start: int) -> tuple[np.ndarray, np.ndarray]:
     scores = scheme_scores(scheme, torch.arange(start, start + T, device="cpu"))
     weights = masked_softmax(scores, generate_causal_mask(T, device="cpu"))

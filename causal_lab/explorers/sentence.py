@@ -1,7 +1,5 @@
 """Attention over a sentence of one's own, and what a changed word moves."""
 
-from typing import ClassVar
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -46,7 +44,7 @@ class AttentionExplorer(Explorer):
     weights = Menu("weights", [BEFORE, AFTER])
     head = Menu("head", HEADS)
 
-    GRID: ClassVar = {
+    GRID = {
         "text": SENTENCES,
         "T": [*range(1, 9), 10, 12, 14, 16],
         "changed": range(16),

@@ -1,7 +1,5 @@
 """What a mask of finite depth lets through, and where it becomes exactly 0."""
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -40,13 +38,21 @@ class SoftMaskExplorer(Explorer):
         "scores": [EQUAL, RANDOM, WISHFUL],
     }
 
+    def __init__(self, **values):
+        # With these, row 1 leaks more than row 0, which has less of a past.
+        random = fixed_scores(MAX_TOKENS, MAX_TOKENS, seed=42)
+        wishful = random + 30 * _future(MAX_TOKENS)
+        self.tables = {EQUAL: torch.zeros_like(random), RANDOM: random, WISHFUL: wishful}
+        super().__init__(**values)
+
     def unused(self, mask: str, **others) -> set[str]:  # noqa: D102
         return {"depth"} if mask == HARD else set()  # the slope still bends the curves
 
     def compute(self, T: int, depth: int, slope: int, mask: str, scores: str) -> Picture:  # noqa: D102
         deep, future = float("inf") if mask == HARD else float(depth), _future(T)
         bias = soft_causal_bias(T, deep, slope=slope, device="cpu")
-        weights = stable_softmax(_scores(scores)[:T, :T] + bias)
+        table = self.tables[scores][:T, :T]
+        weights = stable_softmax(table + bias)
         rows = (weights * future).sum(dim=1)
         frames = "framed cells leak" if rows.any() else "hatched is exactly 0"
         square = Heat(
@@ -58,16 +64,16 @@ class SoftMaskExplorer(Explorer):
         )
         count = f"{T} row{'s' if T > 1 else ''}"
         return Picture(
-            (square, _curves(T, slope, scores, None if mask == HARD else depth)),
+            (square, _curves(slope, table, None if mask == HARD else depth)),
             f"the future gets {_short(rows[0])} of row 0, {_short(rows.max())} of the worst row, "
             f"{_short(rows.sum())} of {count}; exactly 0: {'no' if rows.any() else 'yes'}; "
             f"{_verdict(T, mask, bool(rows.any()))}",
         )
 
 
-def _curves(T: int, slope: int, scores: str, depth: int | None) -> Curves:
+def _curves(slope: int, table: Tensor, depth: int | None) -> Curves:
     """Draw the leak at every depth; grey, to compare with, if the mask has none."""
-    single, exact = _leaks(T, slope, scores)
+    single, exact = _leaks(slope, table)
     zeros = np.flatnonzero(single == 0)
     ends = f"float32 says 0 from depth {zeros[0]} on" if len(zeros) else "float32 never says 0"
     title = f"the worst row at every depth; {ends}"
@@ -89,12 +95,11 @@ def _curves(T: int, slope: int, scores: str, depth: int | None) -> Curves:
     )
 
 
-@lru_cache(256)
-def _leaks(T: int, slope: int, scores: str) -> tuple[np.ndarray, np.ndarray]:
+def _leaks(slope: int, table: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Find the largest leak of any row at each depth: as float32 finds it, and in 64 bits."""
-    table, future = _scores(scores)[:T, :T], _future(T)
+    T, future = len(table), _future(len(table))
     depths = torch.arange(MAX_DEPTH + 1, dtype=torch.float32, device="cpu")
-    shallow = soft_causal_bias(T, 0.0, slope=slope, device="cpu")  # the others lie below it
+    shallow = soft_causal_bias(T, 0.0, slope=slope, device="cpu")
     every = stable_softmax(table + (shallow - depths[:, None, None] * future))
     single = (every * future).sum(dim=-1).amax(dim=-1)
     return single.numpy(), _exact_leaks(table.double() + shallow, future, depths.double()).numpy()
@@ -111,17 +116,6 @@ def _exact_leaks(scores: Tensor, future: Tensor, depths: Tensor) -> Tensor:
 
 def _future(T: int) -> Tensor:
     return generate_causal_mask(T, device="cpu")
-
-
-@lru_cache
-def _scores(name: str) -> Tensor:
-    # With these, row 1 leaks more than row 0, which has less of a past.
-    random = fixed_scores(MAX_TOKENS, MAX_TOKENS, seed=42)
-    return {
-        EQUAL: torch.zeros_like(random),
-        RANDOM: random,
-        WISHFUL: random + 30 * _future(MAX_TOKENS),
-    }[name]
 
 
 def _verdict(T: int, mask: str, leaks: bool) -> str:

@@ -1,6 +1,6 @@
 """How far back each query looks, when the distance fades instead of ending."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -41,24 +41,30 @@ class SpanExplorer(Explorer):
         "price": [0.0, 0.02, 0.05, 0.1],
     }
 
+    def __init__(self, **values):
+        table = fixed_scores(MAX_TOKENS, MAX_TOKENS, seed=11)
+        # Neither half of the picture asks for the controls of the other.
+        self._gates = lru_cache(256)(partial(_gates, table=table))
+        self._loss = lru_cache(256)(draw_loss)
+        super().__init__(**values)
+
     def limits(self, T: int, **others) -> dict[str, tuple[int, int]]:  # noqa: D102
         return {"span": (0, T - 1)}
 
     def compute(  # noqa: D102
         self, T: int, span: int, ramp: int, shown: str, window: int, price: float
     ) -> Picture:
-        square, curves, words = _gates(T, span, ramp, shown)
-        loss, ends = draw_loss(span, ramp, window, price)
+        square, curves, words = self._gates(T, span, ramp, shown)
+        loss, ends = self._loss(span, ramp, window, price)
         return Picture((square, curves, loss), f"{words}; {ends}")
 
 
-@lru_cache(256)
-def _gates(T: int, span: int, ramp: int, shown: str) -> tuple[Heat, Curves, str]:
+def _gates(T: int, span: int, ramp: int, shown: str, table: Tensor) -> tuple[Heat, Curves, str]:
     """Draw gates or weights, and the gate by distance; count the keys."""
     position = torch.arange(T, device="cpu")
     future = generate_causal_mask(T, device="cpu")
     gates = span_gate(position[:, None] - position, span, ramp).masked_fill(future, 0.0)
-    scores = _scores()[:T, :T] if shown == RANDOM else torch.zeros_like(gates)
+    scores = table[:T, :T] if shown == RANDOM else torch.zeros_like(gates)
     cells = gates if shown == GATES else stable_softmax(scores + gate_to_bias(gates))
     gate, slope = _gate_and_slope(position, span, ramp)
     kept, shut, causal = int((gate > 0).sum()), int((gates == 0).sum()), T * (T - 1) // 2
@@ -93,8 +99,3 @@ def _gate_and_slope(distance: Tensor, span: int, ramp: int) -> tuple[Tensor, Ten
         gate = span_gate(distance, spans, ramp)
         (slope,) = torch.autograd.grad(gate.sum(), spans)
     return gate.detach(), slope
-
-
-@lru_cache
-def _scores() -> Tensor:
-    return fixed_scores(MAX_TOKENS, MAX_TOKENS, seed=11)

@@ -1,7 +1,5 @@
 """Why a price keeps a span from growing: the loss of one head at every span."""
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 
@@ -12,7 +10,6 @@ from causal_lab.plots.picture import Curves
 TEXT, LONGEST, FINE = 24, 16, 20  # tokens, the largest span, points for a step of it
 
 
-@lru_cache(256)
 def draw_loss(span: int, ramp: int, window: int, price: float) -> tuple[Curves, str]:
     """Draw what a head loses at each span, and say where small steps downhill lead from here.
 
@@ -47,7 +44,6 @@ def draw_loss(span: int, ramp: int, window: int, price: float) -> tuple[Curves, 
     return curves, f"downhill from span {span} lies {spans[end]:.2f}; {best}"
 
 
-@lru_cache
 def span_bits(window: int, ramp: int) -> np.ndarray:
     """Say how many bits a head with a span needs, if the answer lies in a window.
 
@@ -59,7 +55,7 @@ def span_bits(window: int, ramp: int) -> np.ndarray:
         ramp: over how many steps the gate closes.
 
     Returns:
-        float64, at spans of 0 to 16 in steps of 1/20.
+        float64, shape (span,), at spans of 0 to 16 in steps of 1/20.
 
     >>> span_bits(1, 1)[[0, 20]].round(2).tolist()  # on a key too many, half of the weight is lost
     [0.01, 0.97]

@@ -1,10 +1,7 @@
 """A picture of an explorer that stands still, for pages without JavaScript."""
 
-import io
 import textwrap
 from dataclasses import dataclass
-
-from PIL import Image
 
 from causal_lab.plots.diagrams import (
     draw_bars,
@@ -56,26 +53,12 @@ def draw_still(picture: Picture) -> LabFigure:
         places += more
     caption = textwrap.fill(picture.caption, int(width / 7.3))
     width, height = width + 2 * _EDGE, down + _CAPTION * (caption.count("\n") + 1) + _EDGE
-    figure = Still(figsize=(round(width) / 100, round(height) / 100), dpi=100)
+    figure = LabFigure(figsize=(round(width) / 100, round(height) / 100), dpi=100)
     for place in places:
         place.draw(figure, width, height)
     style = {"va": "top", "fontsize": 9.5, "parse_math": False}
     figure.text(_EDGE / width, 1 - down / height, caption, **style)
     return figure
-
-
-class Still(LabFigure):
-    """A figure whose file has 256 colours: a notebook keeps one for each explorer.
-
-    >>> Still(figsize=(2, 1), dpi=100)
-    <Figure size 200x100 with 0 Axes>
-    """
-
-    def _repr_png_(self) -> bytes:
-        file, small = io.BytesIO(super()._repr_png_()), io.BytesIO()
-        image = Image.open(file).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
-        image.save(small, "PNG", optimize=True)
-        return small.getvalue()
 
 
 @dataclass

@@ -72,7 +72,6 @@ def test_that_the_picture_stays_is_computed_and_not_assumed(monkeypatch):
     monkeypatch.setattr(schemes, "scheme_scores", place)
     curve = PositionExplorer(T=3, query=2, start=777).picture.panels[1]
     np.testing.assert_allclose(curve.values[0], 779, rtol=3e-4)
-    schemes._scores_and_weights.cache_clear()
 
 
 @pytest.mark.parametrize("scheme", ["none", "ALiBi, head 1 of 8", "ALiBi, head 8 of 8"])
