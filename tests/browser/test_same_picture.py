@@ -157,6 +157,9 @@ def words_of(line):
     return [[w, k + " ring" * (n == line["ring"])] for n, (w, k) in enumerate(pairs)]
 
 
+IDS = "[...document.querySelectorAll('.causal-explorer [id]')].map((one) => one.id)"
+
+
 @contextmanager
 def hands(browser, lab, cells, twins, silent=True):
     """Run a notebook of explorers; give a hand for each."""
@@ -181,6 +184,8 @@ def hands(browser, lab, cells, twins, silent=True):
 def test_the_page_shows_what_python_computes(browser, lab):
     assert len(NAMES) * SETTINGS >= 100
     with hands(browser, lab, [f"make({n!r})" for n in NAMES], map(make, NAMES)) as found:
+        ids = found[0].notebook.page.evaluate(IDS)  # each widget has a module of its own
+        assert len(ids) == len(set(ids)) > 2 * len(NAMES)
         for name, hand in zip(NAMES, found, strict=True):
             assert differences(hand.seen(), hand.right(), name) == []
             for _ in range(SETTINGS):

@@ -32,6 +32,21 @@ def test_numbers_keep_twelve_bits_and_what_is_special_stays_so():
     assert not np.signbit(special[:2]).any()
 
 
+@pytest.mark.parametrize("exponent", [-38, -41, -45])
+def test_the_smallest_weights_stay_what_they_are(exponent):
+    smallest = np.float32(2 * 10.0**exponent)
+    leak = Heat(np.array([[1, smallest]], dtype=np.float32), np.array([[False, True]]))
+    assert leak.cells[0, 1] == pytest.approx(smallest, rel=2.5e-4, abs=0) != 0
+    assert leak.frames.tolist() == [[0, 1]]  # framed, and so it must not be hatched
+
+
+def test_whole_numbers_are_cut_to_a_byte_only_where_they_count():
+    assert Curves(np.array([[300, -1]]), ("a",), ("ink",), x=np.array([0, 400])).x[1] == 400
+    assert Bars(np.array([[300, -1]]), ("past",)).heights.tolist() == [[300, -1]]
+    levels = tuple("none one two".split())
+    assert Heat(np.array([[0, 2]]), levels=levels).cells.dtype == np.uint8
+
+
 def test_curves_show_what_float32_cannot_hold():
     tiny = Curves(np.array([[1e-56, 1.0]]), ("leak",), ("future",)).values
     assert tiny.dtype == np.float64
