@@ -36,6 +36,7 @@ RIVALS = {
     "explorer": "rivals.HeatExplorer(T={T})",
     "interact": "import ipywidgets\n"
     "ipywidgets.interact(rivals.draw_with_pyplot, T=ipywidgets.IntSlider({T}, 1, 512));",
+    "surprised": "rivals.SurprisedExplorer(T={T})",
 }
 # What is seen: an explorer's picture as data, or the image that interact puts into the cell. The
 # clock stops at the first frame that has another one.
@@ -73,7 +74,7 @@ def press(page: Page, field, key: str, seen: str, seconds: float = 20) -> float 
 
 
 def beside_interact(browser, lab, T: int, pairs: int) -> dict:
-    """Move both rivals in turn, to lengths never seen, then the explorer all the way back."""
+    """Move the rivals in turn, to lengths never seen, then the explorer all the way back."""
     path = f"import sys\nsys.path.insert(0, {str(ROOT / 'benchmarks')!r})\n"
     cells = ["%matplotlib inline\n" + path + "import rivals", *RIVALS.values()]
     cells = [nbformat.v4.new_code_cell(cell.replace("{T}", str(T))) for cell in cells]
@@ -87,16 +88,20 @@ def beside_interact(browser, lab, T: int, pairs: int) -> dict:
         notebook = NotebookPage(context.new_page(), lab)
         notebook.open("rivals.ipynb")
         notebook.run_all()
-        page, times = notebook.page, {"explorer": [], "interact": [], "seen before": []}
+        page, times = notebook.page, {name: [] for name in [*RIVALS, "seen before"]}
+        ranges = page.locator(".causal-explorer input")
         fields = {
-            "explorer": (page.locator(".causal-explorer input"), PICTURE.replace("{n}", "0")),
+            "explorer": (ranges.nth(0), PICTURE.replace("{n}", "0")),
             "interact": (page.locator(".jp-Cell").nth(2).locator(".noUi-handle"), IMAGE),
+            "surprised": (ranges.nth(1), PICTURE.replace("{n}", "1")),
         }
         on, back = ("ArrowLeft", "ArrowRight") if T == LENGTHS[-1] else ("ArrowRight", "ArrowLeft")
         for index in range(WARM_UP + pairs):
-            for name in sorted(fields, reverse=index % 2 == 1):
-                times[name].append(press(page, *fields[name][:1], on, fields[name][1]))
-                notebook.settle()  # all of it is done before the other begins
+            for turn in range(len(RIVALS)):
+                name = list(RIVALS)[(index + turn) % len(RIVALS)]
+                field, seen = fields[name]
+                times[name].append(press(page, field, on, seen))
+                notebook.settle()  # all of it is done before the next one begins
         for _ in range(pairs):
             field, seen = fields["explorer"]
             times["seen before"].append(press(page, field, back, seen))
@@ -104,17 +109,13 @@ def beside_interact(browser, lab, T: int, pairs: int) -> dict:
     finally:
         context.close()
         lab.stop_kernels()
-    mine, theirs = times["explorer"][WARM_UP:], times["interact"][WARM_UP:]
-    low, middle, high = statistics.quantiles(
-        [a / b for a, b in zip(mine, theirs, strict=True)], n=4, method="inclusive"
-    )
-    medians = {name: round(statistics.median(taken), 1) for name, taken in times.items()}
-    return {
-        "T": T,
-        **medians,
-        "ratio": round(middle, 3),
-        "quartiles": [round(low, 3), round(high, 3)],
-    }
+    counted = {name: taken[-pairs:] for name, taken in times.items()}
+    row = {"T": T} | {name: round(statistics.median(one), 1) for name, one in counted.items()}
+    for name in ("explorer", "surprised"):
+        ratios = [a / b for a, b in zip(counted[name], counted["interact"], strict=True)]
+        quartiles = statistics.quantiles(ratios, n=4, method="inclusive")
+        row[f"{name} / interact"] = [round(one, 3) for one in quartiles]
+    return row
 
 
 def on_the_site(browser, site: Path, moves: int) -> list[dict]:
@@ -122,7 +123,7 @@ def on_the_site(browser, site: Path, moves: int) -> list[dict]:
     rows = []
     context = browser.new_context(viewport=DESK, offline=True)
     context.add_init_script(LISTEN)
-    for path in sorted((site / "notebooks").glob("*.html")):
+    for path in sorted((site.resolve() / "notebooks").glob("*.html")):
         page = context.new_page()
         page.goto(path.as_uri())
         for n, root in enumerate(page.locator(".causal-explorer").all()):
@@ -176,20 +177,22 @@ def report(results: dict) -> dict[str, str]:
     """Write each table under the name of its place in the README."""
     rivals, site = [], []
     for row in results["side_by_side"]:
-        times = [row[name] for name in ("T", "explorer", "seen before", "interact")]
-        spread = "{:.3f} to {:.3f}".format(*row["quartiles"])
-        rivals.append([*times, f"**{row['ratio']:.3f}**", spread])
+        cells = [row[name] for name in ("T", "explorer", "surprised", "seen before", "interact")]
+        for name in ("explorer", "surprised"):
+            cells.append("**{1:.3f}** ({0:.3f} to {2:.3f})".format(*row[f"{name} / interact"]))
+        rivals.append(cells)
     for row in results["site"]:
         frames = f"{row['median'] / FRAME:.1f} and {row['95 %'] / FRAME:.1f}"
         site.append([f"`{row['explorer']}`", row["moves"], row["median"], row["95 %"], frames])
     names = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     header = [
         "T",
-        "explorer, ms",
+        "the next step, ms",
+        "a jump, ms",
         "where it was before, ms",
         "`interact`, ms",
-        "ratio",
-        "quartiles",
+        "next step / `interact`",
+        "jump / `interact`",
     ]
     return {
         "side-by-side": table(header, rivals),

@@ -29,6 +29,13 @@ class HeatExplorer(Explorer):
         return Picture((Heat(causal_weights(T), title=f"T = {T}", side=512),))
 
 
+class SurprisedExplorer(HeatExplorer):
+    """The same, when a learner goes where nobody looked ahead."""
+
+    def _foresee(self, wishes):
+        self._ahead = {"asked": self._asked["number"], "wishes": wishes}
+
+
 def draw_with_pyplot(T: int) -> None:
     figure, ax = plt.subplots(figsize=(6.4, 5.6))
     image = ax.imshow(causal_weights(T), cmap=WEIGHT_MAP, norm=weight_scale())

@@ -18,37 +18,42 @@ export const drawn = (root) => root.drawn();
 // --- where pictures come from
 
 // In a notebook: ask the kernel. One question is under way at a time, then the newest wish is next.
+// While nobody wishes for anything, it is asked for what the next step would show.
 function render({ model, el }) {
   const view = crypto.randomUUID?.() ?? String(Math.random());
   const root = el.appendChild(element("div", {}));
   let asked = 0, flying = null, next = null;
-  function send(wishes) {
+  function send(wishes, ahead = false) {
     const number = `${view} ${++asked}`;
     [flying, next] = [number, null];
-    model.set("_asked", { number, wishes });
+    model.set("_asked", { number, wishes, ahead });
     model.save_changes();
     setTimeout(() => {
       if (flying !== number) return;
       flying = null; // the next move tries again
+      if (ahead && next === null) return;
       explorer.complain("Python has not answered for a while: the kernel is busy or gone.");
     }, SILENCE);
   }
-  function hear() {
-    const message = model.get("_picture");
+  function hear(message, ahead) {
     if (message.asked === flying) flying = null;
     const picture = { ...message, panels: message.panels?.map(fromKernel) };
     // While a question of this page is under way, Python's word on another one is only a preview.
-    explorer.show(picture, next === null && flying === null);
-    if (flying === null && next !== null) send(next);
+    if (ahead) explorer.keep(picture);
+    else explorer.show(picture, next === null && flying === null);
+    const wish = next ?? (ahead ? null : explorer.foresee());
+    if (flying === null && wish) send(wish, next === null);
   }
 
   const explorer = mount(root, model.get("_name"), model.get("_controls"), (wishes) => {
     next = wishes;
     if (flying === null) send(wishes);
   });
-  model.on("change:_picture", hear);
-  hear();
-  return () => [model.off("change:_picture", hear), explorer.remove()];
+  const shown = () => hear(model.get("_picture"), false), ahead = () => hear(model.get("_ahead"), true);
+  model.on("change:_picture", shown);
+  model.on("change:_ahead", ahead);
+  shown();
+  return () => [model.off("change:_picture", shown), model.off("change:_ahead", ahead), explorer.remove()];
 }
 
 // On a page: find the explorers, and load the record of each one that comes into view.
@@ -97,10 +102,9 @@ export async function unpack(text) {
   });
   const panels = head.panels.map((panel) => withArrays(panel, (thing) => arrays[thing.array]));
   const pictures = head.pictures.map(([numbers, ...words]) => [numbers.map((n) => panels[n]), ...words]);
-  const step = (place, { name, options, values = options }, wishes) => (
-    place * values.length + values.indexOf(wishes[name])
-  );
-  const place = (wishes) => head.controls.reduce((at, control) => step(at, control, wishes), 0);
+  const place = (wishes) => head.controls.reduce((at, { name, options, values = options }) => (
+    at * values.length + values.indexOf(wishes[name])
+  ), 0);
   const look = (wishes) => {
     const [shown, caption, limits, unused] = pictures[index[place(wishes)]];
     return { panels: shown, caption, limits, unused, wishes };
@@ -133,12 +137,13 @@ function mount(root, name, controls, ask) {
   const said = element("p", { className: "said", role: "status" });
   const error = element("p", { className: "error", role: "alert" });
   const note = element("p", { className: "note" });
-  let wishes = {}, picture = null, last = null, panels = [], pinned = null;
+  let wishes = {}, picture = null, last = null, panels = [], pinned = null, moved = null;
   root.drawn = () => last;
   const memory = remember();
 
   const handles = controls.map((control) => makeControl(control, (value) => {
     wishes = { ...wishes, [control.name]: value };
+    moved = handles.find((handle) => handle.name === control.name);
     const known = memory.get(wishes);
     if (known) draw(known, "ready");
     else root.dataset.state = "waiting";
@@ -154,6 +159,16 @@ function mount(root, name, controls, ask) {
     memory.put(message);
     if (newest) wishes = message.wishes;
     if (newest || !memory.get(wishes)) draw(message, newest ? "ready" : "waiting");
+  }
+  function keep(message) {
+    if (message.panels) memory.put(message); // else it failed
+    const known = memory.get(wishes); // a hand may have come there meanwhile
+    if (root.dataset.state === "waiting" && known) draw(known, "ready");
+  }
+  // The wishes one step further the way that the hand went, if nobody has seen their picture.
+  function foresee() {
+    const step = moved?.ahead && { ...wishes, [moved.name]: moved.ahead() };
+    return step && !memory.get(step) ? step : null;
   }
   function draw(message, state) {
     picture = message;
@@ -209,12 +224,9 @@ function mount(root, name, controls, ask) {
   window.addEventListener("keydown", key, { capture: true, signal: gone.signal });
   window.addEventListener("resize", redraw, { signal: gone.signal });
   whenThemeChanges(root, redraw, gone.signal);
-  function remove() {
-    size.disconnect();
-    gone.abort();
-    handles.forEach((handle) => handle.stop());
-  }
-  return { show, remove, complain: (text) => error.replaceChildren(text), say: (text) => note.replaceChildren(text) };
+  const remove = () => [size.disconnect(), gone.abort(), ...handles.map((handle) => handle.stop())];
+  const [complain, say] = [error, note].map((line) => (text) => line.replaceChildren(text));
+  return { show, keep, foresee, remove, complain, say };
 }
 
 // Pictures by the wishes that led to them, the oldest forgotten first.
@@ -238,7 +250,7 @@ function remember() {
 
 function makeControl(control, changed) {
   const kind = { slider: range, steps: range, menu, text }[control.kind];
-  const { field, read, put, words } = kind(control);
+  const { field, read, put, words, ahead } = kind(control);
   field.id = `causal-control-${Math.random().toString(36).slice(2)}`; // each widget has its own module
   field.dataset.control = control.name;
   const box = element("div", { className: `control ${control.kind}` });
@@ -259,10 +271,10 @@ function makeControl(control, changed) {
     if (play) play.textContent = "▶";
   }
   function step() {
-    if (+field.value < +field.max) field.value = +field.value + 1;
-    else if (timer === null) field.value = field.min;
-    else return stop();
-    move();
+    const last = field.value === field.max;
+    if (last && timer !== null) return stop();
+    field.value = last ? field.min : +field.value + 1;
+    field.dispatchEvent(new Event("input"));
   }
   stop();
   play && play.addEventListener("click", () => {
@@ -274,7 +286,7 @@ function makeControl(control, changed) {
     timer = setInterval(step, PLAY);
   });
   return {
-    name: control.name, box, field, stop,
+    name: control.name, box, stop, ahead,
     put(value, low, high, unused) {
       put(value, low, high);
       if (number) number.textContent = words(value);
@@ -287,7 +299,10 @@ function makeControl(control, changed) {
 // Numbers from low to high, or a walk over given values.
 function range({ low, high, values, words }) {
   const field = element("input", { type: "range", step: 1 });
-  const read = () => (values ? values[field.value] : +field.value);
+  const at = (place) => (values ? values[place] : place);
+  let from = 0, way = 1;
+  field.addEventListener("input", () => { [way, from] = [Math.sign(field.value - from), +field.value]; });
+  const ahead = () => at(clamp(+field.value + way, +field.min, +field.max));
   const say = (value) => words?.[values.indexOf(value)] ?? `${value}`;
   function put(value, lowest, highest) {
     const open = values && [...values.keys()].filter((n) => !(values[n] < lowest || values[n] > highest));
@@ -295,9 +310,10 @@ function range({ low, high, values, words }) {
     field.max = values ? open.at(-1) ?? 0 : Math.min(high, highest);
     field.value = !values ? value
       : values.includes(value) ? values.indexOf(value) : values.findLastIndex((one) => one < value);
+    from = +field.value;
     field.ariaValueText = say(value);
   }
-  return { field, put, read, words: say };
+  return { field, put, read: () => at(+field.value), ahead, words: say };
 }
 
 function menu({ options }) {
@@ -319,9 +335,8 @@ const VIRIDIS = `440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c 
 const DIVERGING = "40004b 7f3c8d ae8bbd dec9e2 f6f7f6 cbeac5 7ec37f 298440 00441b".split(" ");
 const SHARED = { past: "#2f6fae", future: "#e1701a", broken: "#d6218f", allowed: "#7fb2dd" };
 const LIGHT = {
-  ...SHARED, name: "light", ink: "#1b1b1b", soft: "#595959", line: "#d4d4d4", pale: "#f3f3f3",
-  blocked: "#e3e3e3", hatch: "#b5b5b5", missing: "#a3a3a3", truth: "#757575", second: "#17795e",
-  third: "#7a4fa3",
+  ...SHARED, name: "light", ink: "#1b1b1b", soft: "#595959", line: "#d4d4d4", pale: "#f3f3f3", blocked: "#e3e3e3",
+  hatch: "#b5b5b5", missing: "#a3a3a3", truth: "#757575", second: "#17795e", third: "#7a4fa3",
 };
 const DARK = {
   ...SHARED, name: "dark", past: "#5b9bd8", ink: "#ececec", soft: "#b4b4b4", line: "#4a4a4a",
@@ -346,13 +361,11 @@ function whenThemeChanges(root, redraw, signal) {
   const later = () => [0, 150, 600].forEach((wait) => setTimeout(look, wait)); // styles load late
   const observer = new MutationObserver(later);
   for (const one of [document.documentElement, document.body]) observer.observe(one, { attributes: true });
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  dark.addEventListener("change", later, { signal });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", later, { signal });
   signal.addEventListener("abort", () => observer.disconnect());
 }
 
 const channels = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
-
 // A pixel of an image, red in the lowest byte.
 const pixel = ([r, g, b], alpha = 255) => ((alpha << 24) | (b << 16) | (g << 8) | r) >>> 0;
 
@@ -415,8 +428,7 @@ function makePanel(kind, point) {
     const there = place && place[0] < drawing.rows && place[1] < drawing.columns;
     cursor.hidden = !there;
     if (!there) return "";
-    const box = drawing.rect(...place);
-    ["left", "top", "width", "height"].forEach((n, i) => { cursor.style[n] = `${box[i]}px`; });
+    drawing.rect(...place).forEach((one, n) => { cursor.style[["left", "top", "width", "height"][n]] = `${one}px`; });
     return drawing.words(...place);
   }
   function key(pressed) {
@@ -433,9 +445,8 @@ function makePanel(kind, point) {
 
   const placeOf = (event) => drawing?.at(event.offsetX, event.offsetY) ?? null;
   field.addEventListener("pointermove", (event) => point(self, placeOf(event)));
-  field.addEventListener("pointerleave", () => point(self, null));
   field.addEventListener("click", (event) => placeOf(event) && point(self, placeOf(event), true));
-  field.addEventListener("blur", () => point(self, null));
+  for (const away of ["pointerleave", "blur"]) field.addEventListener(away, () => point(self, null));
   return self;
 }
 
@@ -663,8 +674,7 @@ function sizes(panel, colours, room) {
   const [top, pitch] = [30, 42];
   const [width, height] = [left + wide + 76, top + rows * pitch + 42];
   const [low, high] = [10, 44]; // powers of two, 1 KiB and 16 TiB
-  const share = (one) => (clamp(Math.log2(one), low, high) - low) / (high - low);
-  const x = (one) => left + wide * share(one);
+  const x = (one) => left + (wide * (clamp(Math.log2(one), low, high) - low)) / (high - low);
   const words = (row) => `${panel.names[row]}: ${panel.words[row]}`;
   function paint(pen) {
     const foot = top + rows * pitch;
@@ -729,10 +739,9 @@ function boxes(panel, colours, room) {
   const [pitch, high] = [each + space, panel.height / panel.room];
   const [width, height] = [left + panel.boxes.length * pitch, top + panel.height + 6];
   const rows = Math.max(...panel.boxes.map((box) => box.shape[0]));
-  const linesOf = ({ shape: [, size] }, box) => Array.from({ length: size }, (_, n) => (
+  const lines = panel.boxes.flatMap(({ shape: [, size] }, box) => Array.from({ length: size }, (_, n) => (
     { box, n, size, x: left + box * pitch + (n * each) / size }
-  ));
-  const lines = panel.boxes.flatMap(linesOf);
+  )));
   const rect = (row, line) => [lines[line].x, top + row * high, each / lines[line].size, high];
   const at = (x, y) => {
     const line = lines.findIndex((one) => x >= one.x && x < one.x + each / one.size);
@@ -815,16 +824,12 @@ function evenly(low, high) {
 
 // --- small things
 
-
 const element = (tag, values) => Object.assign(document.createElement(tag), values);
 
-function clamp(number, low, high) {
-  return Math.min(Math.max(number, low), high);
-}
+function clamp(number, low, high) { return Math.min(Math.max(number, low), high); }
 
 function inside(row, column, rows, columns) {
-  const place = [Math.floor(row), Math.floor(column)];
-  return place[0] >= 0 && place[0] < rows && place[1] >= 0 && place[1] < columns ? place : null;
+  return row >= 0 && row < rows && column >= 0 && column < columns ? [row, column].map(Math.floor) : null;
 }
 
 function write(pen, words, x, y, { ink, align = "center", base = "middle", turned, small, room }) {
@@ -877,8 +882,7 @@ const STYLE = `.causal-explorer {
   input, select, button { font: inherit; color: inherit; flex: 1 1 90px; min-width: 60px; max-width: 100%; accent-color: #2f6fae }
   input[type=range] { padding: 0; margin: 0; height: 24px }
   select, input[type=text], button { background: transparent; border: 1px solid #8a8a8a; border-radius: 4px; padding: 2px 6px }
-  button { cursor: pointer; flex: 0 0 34px; min-width: 0 }
-  output { min-width: 3ch; text-align: right; font-variant-numeric: tabular-nums }
+  button { cursor: pointer; flex: 0 0 34px; min-width: 0 } output { min-width: 3ch; text-align: right; font-variant-numeric: tabular-nums }
   &[data-theme=dark] option { background: #2b2b2b }
   :is(input, select, button, canvas):focus-visible { outline: 3px solid #e1701a; outline-offset: 2px }
   .panels { gap: 8px 16px; margin-top: 8px; align-items: flex-start } figure { margin: 0; min-width: 0 } figure.sentence { flex: 1 0 100% }
@@ -888,12 +892,9 @@ const STYLE = `.causal-explorer {
   .legend .dashed::before { border-top: 3px dashed var(--colour) } .sheet { position: relative } canvas { display: block }
   .cursor { position: absolute; box-sizing: border-box; pointer-events: none; border: 2px solid; box-shadow: 0 0 0 1px #fff8 }
   p, .caption { margin: 2px 0; min-height: 1.4em; font-size: 14px; text-align: left } .said { font-weight: 600 }
-  .note { opacity: .8; font-size: 13px } :is(.error, .note):empty { display: none }
-  .error { color: #b00020; white-space: pre-wrap; font-family: monospace }
-  &[data-theme=dark] .error { color: #ff8a9a } .words { font-size: 18px; line-height: 2 }
-  .words span { padding: 2px 4px; border-radius: 4px; border: 2px solid transparent }
-  .words .hidden { color: transparent; background: #9a9a9a; user-select: none }
+  .note { opacity: .8; font-size: 13px } .error { color: #b00020; white-space: pre-wrap; font-family: monospace }
+  :is(.error, .note):empty { display: none } &[data-theme=dark] .error { color: #ff8a9a } .words { font-size: 18px; line-height: 2 }
+  .words span { padding: 2px 4px; border-radius: 4px; border: 2px solid transparent } .words .hidden { color: transparent; background: #9a9a9a; user-select: none }
   .words .changed { color: #a04800; font-weight: 600; text-decoration: underline }
   &[data-theme=dark] .words .changed { color: #f5a56a } .words .plain { opacity: .7 } .words .ring { border-color: currentColor }
-  .words .hidden.ring { border-color: #2f6fae }
-}`;
+  .words .hidden.ring { border-color: #2f6fae } }`;

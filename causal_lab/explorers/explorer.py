@@ -1,6 +1,7 @@
 """The frame of every explorer: controls are traits, a pure function makes their picture."""
 
 import base64
+import contextlib
 import threading
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,6 +44,7 @@ class Explorer(anywidget.AnyWidget):
     _controls = List().tag(sync=True)
     _picture = Dict().tag(sync=True)
     _asked = Dict().tag(sync=True, echo_update=False)  # a page's wishes, its question's number
+    _ahead = Dict().tag(sync=True)  # a picture that a page may want next
     _ipython_display_ = None  # ipywidgets 7 has one, which would show no still
 
     # What a record of it holds: values by control. A control that is not named stands still there.
@@ -147,8 +149,11 @@ class Explorer(anywidget.AnyWidget):
     def _hear(self, change) -> None:
         """Answer a page."""
         with self._lock:
-            self._wishes |= change.new["wishes"]
-            self._show()
+            if change.new.get("ahead"):  # no control moves for it
+                self._foresee(change.new["wishes"])
+            else:
+                self._wishes |= change.new["wishes"]
+                self._show()
 
     def _moved(self, change) -> None:
         """Follow a program that moved a control."""
@@ -165,24 +170,35 @@ class Explorer(anywidget.AnyWidget):
         """Compute what the wishes lead to; an error is shown, since a callback has no cell."""
         answer = {"wishes": dict(self._wishes), "asked": self._asked.get("number")}
         try:
-            values = self.settled(**self._wishes)
-            with torch.no_grad():
-                picture = self.compute(**values)
+            values, picture, message = self._look(self._wishes)
             with self.hold_sync():  # one message
                 self._place(values)
                 self.picture = picture
-                self._picture = {
-                    **answer,
-                    "limits": {name: list(ends) for name, ends in self.limits(**values).items()},
-                    "unused": sorted(self.unused(**values)),
-                    "edition": self._edition,
-                    **picture.message(),
-                }
+                self._picture = answer | message
         except Exception as error:
             self._picture = {**answer, "error": f"{type(error).__name__}: {error}"}
             raise
         if self._wishes != answer["wishes"]:
             self._show()
+
+    def _foresee(self, wishes: dict[str, Any]) -> None:
+        """Compute what a page may want next; what fails will be said when it is wanted."""
+        answer = {"wishes": wishes, "asked": self._asked["number"]}
+        with contextlib.suppress(Exception):
+            answer |= self._look(wishes)[2]
+        self._ahead = answer
+
+    def _look(self, wishes: dict[str, Any]) -> tuple[dict[str, Any], Picture, dict[str, Any]]:
+        """Compute where wishes put the controls, the picture there, and what a page needs of it."""
+        values = self.settled(**wishes)
+        with torch.no_grad():
+            picture = self.compute(**values)
+        room = {
+            "limits": {name: list(ends) for name, ends in self.limits(**values).items()},
+            "unused": sorted(self.unused(**values)),
+            "edition": self._edition,
+        }
+        return values, picture, room | picture.message()
 
     def _place(self, values: dict[str, Any]) -> None:
         """Move the controls to where they stand; this must not come back as moves of a hand."""

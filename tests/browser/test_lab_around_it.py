@@ -2,9 +2,11 @@
 
 from tests.browser.test_same_picture import hands
 from tests.explorers.test_every_explorer import make
+from tests.pictures import DRAWN, differences
 
 THEME = "theme => jupyterapp.commands.execute('apputils:change-theme', { theme })"
 IS = "theme => document.querySelector('.causal-explorer').dataset.theme === theme"
+BUSY = "code => void lab.kernel().requestExecute({ code })"
 FAILING = """
 class Failing(MaskExplorer):
     def compute(self, T, position, mask):
@@ -32,11 +34,23 @@ def test_an_explorer_goes_with_what_happens_around_it(browser, lab):
         hand.notebook.settle()
         assert (root.get_attribute("data-state"), error.text_content()) == ("ready", "")
 
+        # The next step is asked for ahead, and is there although the kernel does something else.
+        page.evaluate(BUSY, "import time; time.sleep(4)")
+        slider.press("ArrowRight")
+        assert root.get_attribute("data-state") == "ready"
+        due = twin.compute(**twin.values() | {"T": 11}).message()
+        assert not differences(root.evaluate(DRAWN), due)
+        slider.press("ArrowRight")  # nobody could ask for this one
+        assert root.get_attribute("data-state") == "waiting"
+        hand.notebook.settle()
+        slider.press("ArrowLeft")
+        hand.notebook.settle()
+
         # Who wants less motion gets one step for one press.
         page.emulate_media(reduced_motion="reduce")
         root.get_by_role("button", name="play").click()
         page.wait_for_timeout(1200)
-        assert slider.input_value() == "11"
+        assert slider.input_value() == "12"
 
         # Without a kernel, what was seen is drawn again, and the rest is not waited for in silence.
         page.evaluate("() => lab.kernel().shutdown()")

@@ -163,6 +163,22 @@ def test_a_question_is_not_sent_back(monkeypatch):
     assert not any("_asked" in names for names in messages)
 
 
+def test_what_a_page_may_want_next_is_answered_and_moves_nothing(monkeypatch):
+    explorer, twin = Small(T=6), Small(T=7)
+    before, messages = (explorer.values(), explorer._picture), sent(explorer, monkeypatch)
+    question = {"number": "view 2", "wishes": twin.values(), "ahead": True}
+    explorer.set_state({"_asked": question})
+    assert (explorer.values(), explorer._picture) == before
+    assert explorer._ahead == twin._picture | {"asked": "view 2"}
+    monkeypatch.setattr(explorer, "compute", lambda **values: 1 / 0)
+    explorer.set_state({"_asked": question | {"number": 3}})
+    assert explorer._ahead == {"asked": 3, "wishes": twin.values()}  # said when it is wanted
+    monkeypatch.undo()
+    assert messages == [{"_ahead"}, {"_ahead"}]
+    move(explorer, t=1)  # the wishes of a page that only looks ahead are nobody's
+    assert explorer.T == 6
+
+
 def test_a_page_that_asks_for_what_cannot_be_is_told():
     explorer = Small()
     with pytest.raises(ValueError, match="got 99"):
