@@ -36,12 +36,13 @@ function render({ model, el }) {
     }, SILENCE);
   }
   function hear(message, ahead) {
-    if (message.asked === flying) flying = null;
+    const mine = message.asked === flying; // else it came from another view, or from a program
+    if (mine) flying = null;
     const picture = { ...message, panels: message.panels?.map(fromKernel) };
     // While a question of this page is under way, Python's word on another one is only a preview.
     if (ahead) explorer.keep(picture);
     else explorer.show(picture, next === null && flying === null);
-    const wish = next ?? (ahead ? null : explorer.foresee());
+    const wish = next ?? (mine && !ahead ? explorer.foresee() : null);
     if (flying === null && wish) send(wish, next === null);
   }
 
@@ -886,8 +887,7 @@ const STYLE = `.causal-explorer {
   &[data-theme=dark] option { background: #2b2b2b }
   :is(input, select, button, canvas):focus-visible { outline: 3px solid #e1701a; outline-offset: 2px }
   .panels { gap: 8px 16px; margin-top: 8px; align-items: flex-start } figure { margin: 0; min-width: 0 } figure.sentence { flex: 1 0 100% }
-  figcaption { font-size: 14px; min-height: 1.4em; margin: 0 0 2px; text-align: left; color: inherit }
-  .legend { gap: 0 12px; font-size: 12px }
+  figcaption { font-size: 14px; min-height: 1.4em; margin: 0 0 2px; text-align: left; color: inherit } .legend { gap: 0 12px; font-size: 12px }
   .legend span::before { content: ""; display: inline-block; width: 16px; margin-right: 5px; vertical-align: middle; border-top: 10px solid var(--colour) }
   .legend .dashed::before { border-top: 3px dashed var(--colour) } .sheet { position: relative } canvas { display: block }
   .cursor { position: absolute; box-sizing: border-box; pointer-events: none; border: 2px solid; box-shadow: 0 0 0 1px #fff8 }
