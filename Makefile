@@ -18,20 +18,20 @@ VALIDATE_FLAGS ?=
 # Two busy threads on a busy machine can be ten times slower than one.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: lab test lint unit unit-and-site notebooks-test browser colab site notebooks format bench picture publish \
-	unpublish validate screenshots docs clean
+.PHONY: lab test lint unit unit-and-site notebooks-test browser colab browser-and-colab site \
+	notebooks format bench picture publish unpublish validate screenshots docs clean
 
 lab: $(INSTALLED)
 	$(RUN) -m jupyterlab $(LAB_FLAGS) notebooks/00_start_here.ipynb
 
-test: lint unit-and-site notebooks-test browser colab
+test: lint unit-and-site notebooks-test browser-and-colab
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
 # A file stays on one worker: what its tests share is made once.
-UNIT = $(RUN) -m pytest -n 2 --dist loadfile --doctest-modules -m "not colab" \
+UNIT = $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --doctest-modules -m "not colab" \
 	--ignore=tests/browser causal_lab tests tools/publish.py
 
 unit: $(INSTALLED)
@@ -52,6 +52,10 @@ browser: $(INSTALLED)
 
 colab: $(INSTALLED)
 	$(RUN) -m pytest -n 2 --maxschedchunk=1 -m colab tests/colab
+
+# Three on two cores: browsers and installations wait much.
+browser-and-colab: $(INSTALLED)
+	$(RUN) -m pytest -n 3 --maxschedchunk=1 tests/browser tests/colab/test_colab.py
 
 notebooks: $(INSTALLED)
 	$(RUN) tools/execute_notebooks.py notebooks/*.ipynb

@@ -846,18 +846,18 @@ def test_a_small_gpt_2_writes_the_same_tokens(lengths, options):
     assert torch.equal(generate(ours, prompts, 30), expected)
 
 
-def test_two_layers_of_gpt_2s_size_write_the_same_64_tokens_alone_and_in_a_padded_batch():
+def test_two_layers_of_gpt_2s_size_write_the_same_24_tokens_alone_and_in_a_padded_batch():
     # All twelve are compared, and timed, in benchmarks/decoding.py.
     theirs = gpt2(seed=0, initializer_range=0.08, n_layer=2)
     ours = GPT.from_hf_state_dict(theirs.state_dict(), 12)
     assert ours.num_parameters == 124_439_808 - 10 * 7_087_872
     prompts = [torch.randint(50257, (n,), generator=seeded(n)).tolist() for n in (12, 5, 9)]
     for batch in (prompts[:1], prompts):
-        expected = written_by(theirs, batch, 64)
-        texts = generate(ours, batch, 64)
+        expected = written_by(theirs, batch, 24)
+        texts = generate(ours, batch, 24)
         assert torch.equal(texts, expected)
-        for row in texts[:, -64:].tolist():
-            assert len(set(row)) > 20
+        for row in texts[:, -24:].tolist():
+            assert len(set(row)) > 10
 
 
 @pytest.mark.parametrize(
