@@ -4,7 +4,7 @@
 their sliders by keyboard, in turn; then it builds the site, opens its pages from disk with the
 network off and moves every control of every explorer. The results go to
 ``results/browser_latency.json`` and into the tables of ``README.md``. It needs a Chromium on PATH
-and takes about ten minutes.
+and takes about five minutes.
 """
 
 import argparse
