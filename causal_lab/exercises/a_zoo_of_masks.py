@@ -7,8 +7,6 @@ from causal_lab.exercises.frame import Exercise, Misconception, checker
 from causal_lab.masks.reach import receptive_field
 from causal_lab.masks.rules import (
     generate_causal_mask,
-    generate_document_mask,
-    generate_retrieval_mask,
 )
 
 TRUE_MEANS_BLOCKED = "Yours is True where attention is *allowed*. Here True means blocked."
@@ -26,7 +24,18 @@ DOCUMENT_MASK = Exercise(
     name="document_mask",
     level="easy",
     minutes=4,
-    reference=lambda ids: _later(ids) | generate_document_mask(ids),
+    solutions=[
+        """
+        def document_mask(ids):
+            later = torch.ones(len(ids), len(ids)).triu(1).bool()
+            return later | (ids[:, None] != ids)
+        """,
+        """
+        def document_mask(ids):
+            same = ids[:, None] == ids
+            return ~(same & torch.ones(len(ids), len(ids)).tril().bool())
+        """,
+    ],
     cases=[
         (torch.tensor([0, 0, 1]),),
         (torch.tensor([5, 5, 5, 2, 2]),),
@@ -79,12 +88,26 @@ DOCUMENT_MASK = Exercise(
             lambda ids: _later(ids) | ~_other(ids),
         ),
     ],
+    axes=("query", "key"),
 )
 
 
 def _paths(blocked: Tensor, layers: int) -> Tensor:
     itself = torch.eye(len(blocked))
     return torch.linalg.matrix_power((~blocked).float() + itself, layers)
+
+
+def _itself_at_the_end(blocked: Tensor, layers: int) -> Tensor:
+    paths = torch.linalg.matrix_power((~blocked).double(), layers) > 0
+    return paths | torch.eye(len(blocked)).bool()
+
+
+def _counted_in_integers(blocked: Tensor, layers: int) -> Tensor:
+    step = ((~blocked) | torch.eye(len(blocked)).bool()).long()
+    paths = torch.eye(len(blocked), dtype=torch.long)
+    for _ in range(layers):
+        paths = step @ paths
+    return paths > 0
 
 
 _WINDOW_OF_TWO = torch.ones(5, 5).tril().triu(-1).bool()
@@ -94,7 +117,21 @@ REACH = Exercise(
     name="reach",
     level="medium",
     minutes=7,
-    reference=lambda blocked, layers: receptive_field(blocked, layers),
+    solutions=[
+        """
+        def reach(blocked, layers):
+            step = (~blocked).float() + torch.eye(len(blocked))
+            seen = torch.eye(len(blocked))
+            for _ in range(layers):
+                seen = (step @ seen > 0).float()  # counted paths would overflow in deep stacks
+            return seen > 0
+        """,
+        """
+        def reach(blocked, layers):
+            step = ((~blocked) | torch.eye(len(blocked)).bool()).double()
+            return torch.linalg.matrix_power(step, layers) > 0
+        """,
+    ],
     cases=[
         (~torch.ones(3, 3).tril().triu(-1).bool(), 1),
         (~_WINDOW_OF_TWO, 1),
@@ -102,6 +139,8 @@ REACH = Exercise(
         (~_WINDOW_OF_TWO, 3),
         (_DEAF, 1),
         (_DEAF, 2),
+        (torch.ones(5, 5).triu(1).bool(), 200),
+        (torch.zeros(4, 4).bool(), 70),
     ],
     misconceptions=[
         Misconception(
@@ -149,7 +188,26 @@ REACH = Exercise(
             "after the other: @, or torch.linalg.matrix_power.",
             lambda blocked, layers: ((~blocked) | torch.eye(len(blocked)).bool()).float() ** layers,
         ),
+        Misconception(
+            "identity at the end",
+            "You let a token keep itself once, at the end. In every layer it does: paths that wait"
+            " in one layer and move in the next are missing.",
+            _itself_at_the_end,
+        ),
+        Misconception(
+            "overflow",
+            "You count the paths, and in a deep stack there are more than a float32 or an integer "
+            "can hold. Keep True and False after each layer, or clamp.",
+            lambda blocked, layers: _paths(blocked, layers) > 0,
+        ),
+        Misconception(
+            "integers overflow",
+            "You count the paths in integers, and in a deep stack there are more than 64 bits "
+            "hold: the count wraps round to 0. Keep True and False after each layer, or clamp.",
+            _counted_in_integers,
+        ),
     ],
+    axes=("output", "token"),
 )
 
 
@@ -161,12 +219,28 @@ RAG_MASK = Exercise(
     name="rag_mask",
     level="hard",
     minutes=8,
-    reference=lambda ids: generate_retrieval_mask(ids),
+    solutions=[
+        """
+        def rag_mask(ids):
+            later = torch.ones(len(ids), len(ids)).triu(1).bool()
+            passage = ids > 0
+            elsewhere = (ids[:, None] != ids) & passage[:, None] & passage
+            return later | elsewhere
+        """,
+        """
+        def rag_mask(ids):
+            later = torch.ones(len(ids), len(ids)).triu(1).bool()
+            same = ids[:, None] == ids
+            shared = (ids[:, None] == 0) | (ids == 0)
+            return later | ~(same | shared)
+        """,
+    ],
     cases=[
         (torch.tensor([1, 2, 0]),),
         (torch.tensor([0, 1, 2, 0]),),
         (torch.tensor([0, 0, 1, 1, 2, 2, 0, 0]),),
         (torch.tensor([1, 1, 2, 3, 3, 0, 0]),),
+        (torch.tensor([0, 2, 2, 1, 1, 0]),),
     ],
     misconceptions=[
         Misconception("polarity", TRUE_MEANS_BLOCKED, lambda ids: ~(_later(ids) | _apart(ids))),
@@ -210,7 +284,26 @@ RAG_MASK = Exercise(
             "You block each passage from *itself*, and let it see the others: compare with !=.",
             lambda ids: _later(ids) | ((ids[:, None] == ids) & (ids[:, None] > 0) & (ids > 0)),
         ),
+        Misconception(
+            "shared against time",
+            "You let the shared text see everything, and be seen by all, even against the order of"
+            " time. Nobody sees the future, the question neither.",
+            lambda ids: (_later(ids) | _other(ids)) & (ids[:, None] > 0) & (ids > 0),
+        ),
+        Misconception(
+            "order of the numbers",
+            "You compare the numbers of the passages with < or >. They are names, not an order: "
+            "another passage is one whose number is not the same.",
+            lambda ids: _later(ids) | ((ids < ids[:, None]) & (ids > 0)),
+        ),
+        Misconception(
+            "shared keys against time",
+            "You let everybody see the shared text, even where it comes later. Nobody sees the "
+            "future, and a question at the end is future to the passages.",
+            lambda ids: (_later(ids) | _apart(ids)) & (ids > 0),
+        ),
     ],
+    axes=("query", "key"),
 )
 
 check = checker(DOCUMENT_MASK, REACH, RAG_MASK)

@@ -57,8 +57,39 @@ CAUSAL_ATTENTION = Exercise(
     name="causal_attention",
     level="hard",
     minutes=10,
-    reference=_reference,
-    cases=[_inputs(2, 2, 3), _inputs(3, 3, 2), _inputs(4, 4, 5), _inputs(2, 5, 3)],
+    solutions=[
+        """
+        def causal_attention(q, k, v):
+            past_len = len(k) - len(q)
+            blocked = torch.ones(len(q), len(k)).triu(diagonal=1 + past_len).bool()
+            scores = q @ k.T / q.shape[-1] ** 0.5
+            return torch.softmax(scores.masked_fill(blocked, float("-inf")), -1) @ v
+        """,
+        """
+        def causal_attention(q, k, v):
+            rows = []
+            for i in range(len(q)):
+                end = len(k) - len(q) + i + 1
+                scores = k[:end] @ q[i] / q.shape[-1] ** 0.5
+                rows.append(scores.softmax(-1) @ v[:end])
+            return torch.stack(rows)
+        """,
+        """
+        def causal_attention(q, k, v):
+            places = torch.arange(len(k))
+            blocked = places > (len(k) - len(q) + torch.arange(len(q)))[:, None]
+            scores = (q @ k.T).masked_fill(blocked, float('-inf')) / math.sqrt(q.shape[-1])
+            return scores.softmax(-1) @ v
+        """,
+    ],
+    cases=[
+        _inputs(2, 2, 3),
+        _inputs(3, 3, 2),
+        _inputs(4, 4, 5),
+        _inputs(2, 5, 3),
+        _inputs(1, 4, 2),
+        (torch.eye(2) * 20, torch.tensor([[0.0, 0.0], [20.0, 0.0]]), torch.eye(2)),
+    ],
     misconceptions=[
         Misconception(
             "no √d",
@@ -163,7 +194,20 @@ MERGE_HEADS = Exercise(
     name="merge_heads",
     level="medium",
     minutes=4,
-    reference=merge_heads,
+    solutions=[
+        """
+        def merge_heads(x):
+            return x.transpose(1, 2).flatten(-2)
+        """,
+        """
+        def merge_heads(x):
+            return torch.cat([x[:, head] for head in range(x.shape[1])], -1)
+        """,
+        """
+        def merge_heads(x):
+            return x.transpose(1, 2).reshape(x.shape[0], x.shape[2], -1)
+        """,
+    ],
     cases=[(torch.arange(6.0).reshape(1, 2, 3, 1),), (_HEADS[:1, :2, :3],), (_HEADS,)],
     misconceptions=[
         Misconception(
@@ -287,6 +331,21 @@ def step_from_last(x: Tensor) -> Tensor:
     return torch.cat([x[:1], x[1:] - x[:-1]])
 
 
+def whisper(x: Tensor) -> Tensor:
+    """Add a thousandth of the next token: a small leak.
+
+    Args:
+        x: shape (T, dim).
+
+    Returns:
+        shape (T, dim), the last row as it was.
+
+    >>> whisper(torch.tensor([[0.0], [2000.0]])).tolist()
+    [[2.0], [2000.0]]
+    """
+    return torch.cat([x[:-1] + x[1:] / 1000, x[-1:]])
+
+
 def _changed(attend: Callable, x: Tensor, j: int) -> Tensor:
     changed = x.clone()
     changed[j] += 1.0
@@ -309,6 +368,12 @@ def _from_there_on(attend: Callable, x: Tensor, j: int) -> Tensor:
     return (attend(changed) != attend(x)).any(-1)
 
 
+def _set_to_one(attend: Callable, x: Tensor, j: int) -> Tensor:
+    changed = x.clone()
+    changed[j] = 1.0
+    return (attend(changed) != attend(x)).any(-1)
+
+
 def _only_before(attend: Callable, x: Tensor, j: int) -> Tensor:
     moved = _moved(attend, x, j)
     moved[j:] = False
@@ -321,7 +386,20 @@ WHAT_MOVED = Exercise(
     name="what_moved",
     level="hard",
     minutes=8,
-    reference=_moved,
+    solutions=[
+        """
+        def what_moved(attend, x, j):
+            changed = x.clone()
+            changed[j] += 1
+            return (attend(changed) != attend(x)).any(-1)
+        """,
+        """
+        def what_moved(attend, x, j):
+            changed = x.clone()
+            changed[j] = changed[j] + 1
+            return (attend(changed) - attend(x)).abs().sum(-1) > 0
+        """,
+    ],
     cases=[
         (causal_mean, _X[:2], 0),
         (causal_mean, _X[:2], 1),
@@ -332,6 +410,8 @@ WHAT_MOVED = Exercise(
         (drop_first_entry, _X, 1),
         (causal_mean, _X, 1),
         (full_mean, _X, 0),
+        (causal_mean, torch.ones(4, 2), 2),
+        (whisper, _X, 2),
     ],
     misconceptions=[
         Misconception(
@@ -378,6 +458,16 @@ WHAT_MOVED = Exercise(
             "You report only positions before j, as if nothing else could move. Report what you "
             "see; whether it is a leak is the next question.",
             _only_before,
+        ),
+        Misconception(
+            "set to 1",
+            "You set the token to 1 instead of adding 1: a token that is 1 already does not move.",
+            _set_to_one,
+        ),
+        Misconception(
+            "small moves pass",
+            "You let small moves pass. A small leak is a leak: compare with != 0.",
+            lambda attend, x, j: ((_changed(attend, x, j) - attend(x)).abs() > 0.1).any(-1),
         ),
     ],
 )

@@ -16,7 +16,12 @@ NEXT_TOKEN_PAIRS = Exercise(
     name="next_token_pairs",
     level="easy",
     minutes=4,
-    reference=lambda ids: (ids[:, :-1], ids[:, 1:]),
+    solutions=[
+        """
+        def next_token_pairs(ids):
+            return ids[:, :-1], ids[:, 1:]
+        """,
+    ],
     cases=[(_ids(1, 3),), (_ids(2, 5),), (_ids(3, 4),)],
     misconceptions=[
         Misconception(
@@ -54,14 +59,25 @@ NEXT_TOKEN_PAIRS = Exercise(
             "You cut along the batch: the first axis counts sequences. Time is the second one.",
             lambda ids: (ids[:-1], ids[1:]),
         ),
+        Misconception(
+            "the next id",
+            "You add 1 to the ids. The token that follows is the next one in the *text*, whatever "
+            "its id: cut ids differently.",
+            lambda ids: (ids[:, :-1], ids[:, :-1] + 1),
+        ),
+        Misconception(
+            "inputs not cut",
+            "Your inputs still hold the last token, and nothing follows it. Cut it off.",
+            lambda ids: (ids, ids[:, 1:]),
+        ),
     ],
 )
 
 
 def _hidden_case(batch: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(batch + length)
-    logits = torch.randn(batch, length, 7, generator=generator).round(decimals=1)
-    ids = torch.randint(7, (batch, length), generator=generator)
+    logits = torch.randn(batch, length, 3, generator=generator).round(decimals=1)
+    ids = torch.randint(3, (batch, length), generator=generator)
     hidden = torch.rand(batch, length, generator=generator) < 0.4
     hidden[0, 1], hidden[-1, 0] = True, False
     return logits, ids, hidden
@@ -71,12 +87,33 @@ def _entropy_of(logits: Tensor, ids: Tensor, chosen: Tensor) -> Tensor:
     return F.cross_entropy(logits[chosen], ids[chosen])
 
 
+def _by_text(logits: Tensor, ids: Tensor, hidden: Tensor) -> Tensor:
+    rows = zip(logits, ids, hidden, strict=True)
+    return torch.stack([_entropy_of(*row) for row in rows if row[2].any()]).mean()
+
+
+def _reshaped(logits: Tensor, ids: Tensor, hidden: Tensor) -> Tensor:
+    batch, length, vocabulary = logits.shape
+    moved = logits.reshape(batch, vocabulary, length)
+    return F.cross_entropy(moved, ids, reduction="none")[hidden].mean()
+
+
 HIDDEN_LOSS = Exercise(
     name="hidden_loss",
     level="medium",
     minutes=6,
-    reference=_entropy_of,
-    cases=[_hidden_case(2, 3), _hidden_case(3, 5), _hidden_case(2, 6)],
+    solutions=[
+        """
+        def hidden_loss(logits, ids, hidden):
+            return cross_entropy(logits[hidden], ids[hidden])
+        """,
+        """
+        def hidden_loss(logits, ids, hidden):
+            chosen = logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)
+            return -(chosen * hidden).sum() / hidden.sum()
+        """,
+    ],
+    cases=[_hidden_case(2, 2), _hidden_case(3, 5), _hidden_case(2, 6)],
     misconceptions=[
         Misconception(
             "everywhere",
@@ -116,6 +153,18 @@ HIDDEN_LOSS = Exercise(
             "Your targets are the mask token where something was hidden. The target is what stood "
             "there until it was hidden: use ids as they came.",
             lambda logits, ids, hidden: _entropy_of(logits, ids.masked_fill(hidden, 0), hidden),
+        ),
+        Misconception(
+            "mean of means",
+            "You average each text by itself, then the texts. A text with one hidden token then "
+            "weighs as much as one with ten: average over all hidden tokens at once.",
+            _by_text,
+        ),
+        Misconception(
+            "reshape for transpose",
+            "You bring the vocabulary to axis 1 with reshape. That cuts the numbers into other "
+            "rows; only transpose moves an axis.",
+            _reshaped,
         ),
     ],
 )
@@ -159,7 +208,8 @@ def _negative_ahead(x: Tensor) -> Tensor:
 
 def _series(length: int) -> Tensor:
     generator = torch.Generator().manual_seed(length)
-    return torch.randn(length, 2, generator=generator)
+    # In eighths, so that adding 1 rounds nothing: what a mean takes off is gone to the last bit.
+    return (8 * torch.randn(length, 4, generator=generator)).round() / 8
 
 
 def _small_ahead(x: Tensor) -> Tensor:
@@ -169,6 +219,19 @@ def _small_ahead(x: Tensor) -> Tensor:
 def _centred_ahead(x: Tensor) -> Tensor:
     ahead = F.pad(x, (0, 0, 0, 1))[1:]
     return x + ahead - ahead.mean(dim=-1, keepdim=True)
+
+
+def _direction_ahead(x: Tensor) -> Tensor:
+    ahead = F.pad(x, (0, 0, 0, 1))[1:]
+    return x + ahead / ahead.norm(dim=-1, keepdim=True).clamp(min=1e-3)
+
+
+def _second_feature_ahead(x: Tensor) -> Tensor:
+    return x + F.pad(x, (0, 0, 0, 1))[1:, 1:2]
+
+
+def _one_behind(x: Tensor) -> Tensor:
+    return F.pad(x, (0, 0, 1, 0))[:-1]
 
 
 def _changed(x: Tensor, cut: int) -> Tensor:
@@ -186,6 +249,24 @@ def _is_causal(model, x: Tensor) -> bool:
 
 def _at_cuts(model, x: Tensor, cuts) -> bool:
     return all(torch.equal(model(_changed(x, cut))[:cut], model(x)[:cut]) for cut in cuts)
+
+
+def _by(model, x: Tensor, change) -> bool:
+    return all(torch.equal(model(change(n))[:n], model(x)[:n]) for n in range(1, len(x)))
+
+
+def _with_the_cut(model, x: Tensor) -> bool:
+    cuts = range(1, len(x))
+    return all(torch.equal(model(_changed(x, n))[: n + 1], model(x)[: n + 1]) for n in cuts)
+
+
+def _first_feature(model, x: Tensor) -> bool:
+    def change(cut: int) -> Tensor:
+        other = x.clone()
+        other[cut:, 0] += 1
+        return other
+
+    return _by(model, x, change)
 
 
 def _by_prefix(model, x: Tensor) -> bool:
@@ -227,7 +308,33 @@ IS_CAUSAL = Exercise(
     name="is_causal",
     level="hard",
     minutes=10,
-    reference=_is_causal,
+    solutions=[
+        """
+        def is_causal(model, x):
+            for cut in range(1, len(x)):
+                changed = torch.cat([x[:cut], 1 - 2 * x[cut:]])
+                if not torch.equal(model(changed)[:cut], model(x)[:cut]):
+                    return False
+            return True
+        """,
+        """
+        def is_causal(model, x):
+            return all(
+                torch.equal(model(torch.cat([x[:cut], 1 - 2 * x[cut:]]))[:cut], model(x)[:cut])
+                for cut in range(1, len(x))
+            )
+        """,
+        """
+        def is_causal(model, x):
+            before = model(x)
+            for cut in range(1, len(x)):
+                changed = x.clone()
+                changed[cut:] = 1 - 2 * changed[cut:]
+                if (model(changed)[:cut] != before[:cut]).any():
+                    return False
+            return True
+        """,
+    ],
     cases=[
         (_from_the_past, _series(4)),
         (_one_ahead, _series(4)),
@@ -240,6 +347,9 @@ IS_CAUSAL = Exercise(
         (_negative_ahead, _series(4)),
         (_small_ahead, _series(4)),
         (_centred_ahead, _series(4)),
+        (_direction_ahead, _series(5)),
+        (_second_feature_ahead, _series(5)),
+        (_one_behind, _series(5)),
     ],
     misconceptions=[
         Misconception(
@@ -295,6 +405,37 @@ IS_CAUSAL = Exercise(
             "the wrong way round",
             "You say True where the future leaks. True should mean: causal.",
             lambda model, x: not _is_causal(model, x),
+        ),
+        Misconception(
+            "always causal",
+            "You find every model causal: nothing that you compare ever moves. Did you change x "
+            "itself (x.clone()), compare something with itself, or return in the first round of "
+            "the loop, at cut 0, when there is nothing before it?",
+            lambda model, x: True,
+        ),
+        Misconception(
+            "returns in the first round",
+            "You return in the first round of the loop: only the first cut is tried. Return False "
+            "there, and True after the loop.",
+            lambda model, x: _at_cuts(model, x, [1]),
+        ),
+        Misconception(
+            "the cut itself",
+            "You compare the output at the cut, too. Its own input changed, so it may move: "
+            "compare [:cut].",
+            _with_the_cut,
+        ),
+        Misconception(
+            "doubled",
+            "You double the future. What depends only on its direction, or is 0, does not move: "
+            "put other values there, not multiples.",
+            lambda model, x: _by(model, x, lambda cut: torch.cat([x[:cut], 2 * x[cut:]])),
+        ),
+        Misconception(
+            "one feature",
+            "You change one feature of the later tokens. A leak through another one stays unseen: "
+            "change all of them.",
+            _first_feature,
         ),
     ],
 )

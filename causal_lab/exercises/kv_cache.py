@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import one_hot, scaled_dot_product_attention
 
 from causal_lab.attention.formula import attention
 from causal_lab.exercises.frame import Exercise, Misconception, checker
@@ -15,7 +15,16 @@ CHUNK_POSITIONS = Exercise(
     name="chunk_positions",
     level="easy",
     minutes=3,
-    reference=lambda past_len, current_len: past_len + torch.arange(current_len),
+    solutions=[
+        """
+        def chunk_positions(past_len, current_len):
+            return torch.arange(past_len, past_len + current_len)
+        """,
+        """
+        def chunk_positions(past_len, current_len):
+            return past_len + torch.arange(current_len)
+        """,
+    ],
     cases=[(2, 1), (2, 3), (4, 2), (0, 3)],
     misconceptions=[
         Misconception(
@@ -158,6 +167,11 @@ def _cut_afterwards(q, k_new, v_new, k_old, v_old):
     return weights.masked_fill(blocked, 0.0) @ torch.cat([v_old, v_new])
 
 
+def _two_softmaxes(q, k_new, v_new, k_old, v_old):
+    old = _weights(q, k_old, torch.tensor(False)) @ v_old
+    return (old + _weights(q, k_new, generate_causal_mask(len(q))) @ v_new) / 2
+
+
 def _weights_alone(q, k_new, v_new, k_old, v_old):
     blocked = generate_incremental_mask(len(k_old), len(q))
     return _weights(q, torch.cat([k_old, k_new]), blocked)
@@ -169,8 +183,8 @@ def _chunk(past_len: int, q: list, k: list) -> tuple[Tensor, ...]:
     return torch.tensor(q), k[past_len:], v[past_len:], k[:past_len], v[:past_len]
 
 
-def _random_chunk(past_len: int, current_len: int, dim: int) -> tuple[Tensor, ...]:
-    generator = torch.Generator().manual_seed(10 * past_len + current_len)
+def _random_chunk(past_len: int, current_len: int, dim: int, seed: int = 0) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(100 * seed + 10 * past_len + current_len)
     total = past_len + current_len
     shapes = ((current_len, dim), (total, dim), (total, 2))
     q, k, v = (torch.randn(shape, generator=generator).round(decimals=1) for shape in shapes)
@@ -182,12 +196,31 @@ ATTEND_CHUNK = Exercise(
     name="attend_chunk",
     level="medium",
     minutes=8,
-    reference=_attend_chunk,
+    solutions=[
+        """
+        def attend_chunk(q, k_new, v_new, k_old, v_old):
+            k, v = torch.cat([k_old, k_new]), torch.cat([v_old, v_new])
+            blocked = torch.ones(len(q), len(k)).triu(1 + len(k_old)).bool()
+            scores = (q @ k.T / q.shape[-1] ** 0.5).masked_fill(blocked, float("-inf"))
+            return scores.softmax(dim=-1) @ v
+        """,
+        """
+        def attend_chunk(q, k_new, v_new, k_old, v_old):
+            rows = []
+            k, v = torch.cat([k_old, k_new]), torch.cat([v_old, v_new])
+            for i in range(len(q)):
+                end = len(k_old) + i + 1
+                scores = k[:end] @ q[i] / q.shape[-1] ** 0.5
+                rows.append(scores.softmax(-1) @ v[:end])
+            return torch.stack(rows)
+        """,
+    ],
     cases=[
         _chunk(1, [[2.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]]),
         _chunk(1, [[1.0, 0.0], [0.0, 2.0]], [[1.0, 1.0], [0.0, 1.0], [1.0, 0.0]]),
-        _random_chunk(2, 3, 3),
-        _random_chunk(4, 2, 5),
+        _random_chunk(2, 3, 4),
+        _random_chunk(2, 3, 4, seed=1),
+        _random_chunk(4, 2, 3),
         _random_chunk(0, 2, 3),
     ],
     misconceptions=[
@@ -338,6 +371,19 @@ ATTEND_CHUNK = Exercise(
             "them. (In the first examples you cannot tell, since the values there are 0 and 1.)",
             _weights_alone,
         ),
+        Misconception(
+            "two softmaxes",
+            "You take one softmax over the old keys and another over the new ones. A query shares "
+            "*one* weight among all its keys: join the scores, then take the softmax.",
+            _two_softmaxes,
+        ),
+        Misconception(
+            "two softmaxes added",
+            "You take one softmax over the old keys and another over the new ones, and add: the "
+            "weights of a query then sum to 2. It shares *one* weight among all its keys: join the"
+            " scores, then take the softmax.",
+            lambda q, k_new, v_new, k_old, v_old: 2 * _two_softmaxes(q, k_new, v_new, k_old, v_old),
+        ),
     ],
 )
 
@@ -346,12 +392,38 @@ def _kept(length: int, window: int, sinks: int) -> list[int]:
     return [p for p in range(length) if p < sinks or p >= length - window]
 
 
+def _overlap_twice(length: int, window: int, sinks: int) -> list[int]:
+    rest = list(range(length))
+    return rest if length <= window else rest[:sinks] + rest[-window:]
+
+
+def _cut_out(length: int, window: int, sinks: int) -> list[int]:
+    rest = list(range(length))
+    if sinks < length:
+        del rest[sinks : length - window]
+    return rest
+
+
 KEPT = Exercise(
     name="kept",
     level="medium",
     minutes=5,
-    reference=_kept,
-    cases=[(4, 2, 1), (7, 3, 2), (9, 4, 1), (3, 2, 0), (4, 3, 2), (2, 3, 1), (1, 2, 3)],
+    solutions=[
+        """
+        def kept(length, window, sinks):
+            return [p for p in range(length) if p < sinks or p >= length - window]
+        """,
+        """
+        def kept(length, window, sinks):
+            first = list(range(min(sinks, length)))
+            return first + list(range(max(sinks, length - window), length))
+        """,
+        """
+        def kept(length, window, sinks):
+            return sorted(set(range(length)[:sinks]) | set(range(length)[-window:]))
+        """,
+    ],
+    cases=[(4, 2, 1), (7, 3, 2), (9, 4, 1), (3, 2, 0), (4, 3, 2), (2, 3, 1), (1, 2, 3), (4, 5, 1)],
     misconceptions=[
         Misconception(
             "window too small",
@@ -449,6 +521,25 @@ KEPT = Exercise(
                 *range(min(sinks, max(0, length - window))),
             ],
         ),
+        Misconception(
+            "True and False",
+            "You say of each position whether it stays. Wanted is the list of those that do.",
+            lambda length, window, sinks: [
+                p < sinks or p >= length - window for p in range(length)
+            ],
+        ),
+        Misconception(
+            "the overlap twice",
+            "In a text a little longer than the window the sinks and the window may overlap. You "
+            "list what is in both twice, the cache keeps it once.",
+            _overlap_twice,
+        ),
+        Misconception(
+            "a slice from behind",
+            "length − window is negative in a short text, and a slice with a negative end counts "
+            "from behind. Take max(0, length − window).",
+            _cut_out,
+        ),
     ],
 )
 
@@ -507,7 +598,22 @@ APPEND_ROTATED = Exercise(
     name="append_rotated",
     level="hard",
     minutes=8,
-    reference=_append_rotated,
+    solutions=[
+        """
+        def append_rotated(keys, new, rotate):
+            positions = torch.arange(len(keys), len(keys) + len(new))
+            return torch.cat([keys, rotate(new, positions)])
+        """,
+        """
+        def append_rotated(keys, new, rotate):
+            return torch.cat([keys, rotate(new, len(keys) + torch.arange(len(new)))])
+        """,
+        """
+        def append_rotated(keys, new, rotate):
+            turned = rotate(torch.cat([keys, new]), torch.arange(len(keys) + len(new)))
+            return torch.cat([keys, turned[len(keys):]])
+        """,
+    ],
     cases=[_keys(1, 1, 2), _keys(2, 1, 2), _keys(2, 2, 2), _keys(0, 2, 2), _keys(3, 2, 4)],
     misconceptions=[
         Misconception(
@@ -593,4 +699,185 @@ APPEND_ROTATED = Exercise(
     ],
 )
 
-check = checker(CHUNK_POSITIONS, ATTEND_CHUNK, KEPT, APPEND_ROTATED)
+
+class Reader:
+    """A model to write with: its next token hangs on all tokens read, and on their order.
+
+    Its cache is the tensor of the ids that it has read.
+
+    Args:
+        vocabulary: how many tokens there are.
+
+    >>> logits, cache = Reader(7)(torch.tensor([2, 3]), None)
+    >>> logits.argmax(-1).tolist(), cache.tolist()
+    ([2, 1], [2, 3])
+    """
+
+    def __init__(self, vocabulary: int):
+        self.vocabulary, self.has_begun = vocabulary, False
+
+    def __call__(self, chunk: Tensor, cache: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Read the ids of a chunk behind a cache; give logits (token, vocabulary) and the cache."""
+        if cache is None and self.has_begun:
+            raise ValueError("the text was begun already: hand step the cache that it gave you")
+        self.has_begun = True
+        read = chunk if cache is None else torch.cat([cache, chunk])
+        weighed = (read * torch.arange(1, len(read) + 1)).cumsum(0) % self.vocabulary
+        weighed = weighed[len(read) - len(chunk) :]
+        return one_hot(weighed, self.vocabulary) * (2.0 + weighed[:, None] % 3), read
+
+    def __repr__(self) -> str:
+        return "step"
+
+
+def _write(step: Reader, prompt: Tensor, n: int, *, row: int = -1, all_again: bool = False):
+    """Write greedily; read off another row, or hand over the whole text each time."""
+    ids, cache, chunk = prompt, None, prompt
+    for _ in range(n):
+        logits, cache = step(chunk, cache)
+        chunk = logits[row].argmax(-1, keepdim=True)
+        ids = torch.cat([ids, chunk])
+        chunk = ids if all_again else chunk
+    return ids
+
+
+def _without_cache(step: Reader, prompt: Tensor, n: int) -> Tensor:
+    ids = prompt
+    for _ in range(n):
+        ids = torch.cat([ids, step(ids, None)[0][-1].argmax(-1, keepdim=True)])
+    return ids
+
+
+def _prompt_again(step: Reader, prompt: Tensor, n: int) -> Tensor:
+    ids, cache = prompt, None
+    for _ in range(n):
+        logits, cache = step(prompt, cache)
+        ids = torch.cat([ids, logits[-1].argmax(-1, keepdim=True)])
+    return ids
+
+
+def _one_pass(step: Reader, prompt: Tensor, n: int) -> Tensor:
+    newest = step(prompt, None)[0][-1].argmax(-1, keepdim=True)
+    return torch.cat([prompt, newest.repeat(n)])
+
+
+def _last_of_prompt_twice(step: Reader, prompt: Tensor, n: int) -> Tensor:
+    _, cache = step(prompt, None)
+    ids, chunk = prompt, prompt[-1:]
+    for _ in range(n):
+        logits, cache = step(chunk, cache)
+        chunk = logits[-1].argmax(-1, keepdim=True)
+        ids = torch.cat([ids, chunk])
+    return ids
+
+
+def _prompt_cache_only(step: Reader, prompt: Tensor, n: int) -> Tensor:
+    logits, cache = step(prompt, None)
+    ids = prompt
+    for _ in range(n):
+        ids = torch.cat([ids, logits[-1].argmax(-1, keepdim=True)])
+        logits, _ = step(ids[-1:], cache)
+    return ids
+
+
+def _over_all(step: Reader, prompt: Tensor, n: int) -> Tensor:
+    ids, cache, chunk = prompt, None, prompt
+    for _ in range(n):
+        logits, cache = step(chunk, cache)
+        chunk = logits.argmax().reshape(1)
+        ids = torch.cat([ids, chunk])
+    return ids
+
+
+WRITE_ON = Exercise(
+    name="write_on",
+    level="hard",
+    minutes=8,
+    solutions=[
+        """
+        def write_on(step, prompt, n):
+            ids, cache, chunk = prompt, None, prompt
+            for _ in range(n):
+                logits, cache = step(chunk, cache)
+                chunk = logits[-1].argmax(-1, keepdim=True)
+                ids = torch.cat([ids, chunk])
+            return ids
+        """,
+    ],
+    cases=[
+        (Reader(5), torch.tensor([2]), 1),
+        (Reader(7), torch.tensor([2, 3]), 2),
+        (Reader(7), torch.tensor([3]), 4),
+        (Reader(11), torch.tensor([4, 1, 6]), 5),
+        (Reader(23), torch.tensor([9, 2]), 6),
+        (Reader(7), torch.tensor([3, 5]), 0),
+    ],
+    misconceptions=[
+        Misconception(
+            "all again, with the cache",
+            "You hand step the whole text, and the cache holds it already: everything is read "
+            "twice, at wrong positions. From the second step on, hand over the newest token alone.",
+            lambda step, prompt, n: _write(step, prompt, n, all_again=True),
+        ),
+        Misconception(
+            "no cache",
+            "You begin again with an empty cache at each token and read the whole text anew. Keep "
+            "the cache that step gives back, and hand it over with the newest token alone.",
+            _without_cache,
+        ),
+        Misconception(
+            "the prompt again",
+            "You read the prompt in every step. What you have just written is never read, so the "
+            "model does not know of it. After the prompt, the chunk is the newest token.",
+            _prompt_again,
+        ),
+        Misconception(
+            "the prompt's last token twice",
+            "You read the last token of the prompt twice: with the prompt, and once more to begin "
+            "with. The first pass gives its logits already: the last row.",
+            _last_of_prompt_twice,
+        ),
+        Misconception(
+            "first row",
+            "You read off the first row of the logits: what should follow the *first* token of the "
+            "chunk. With one token you cannot see it; of a prompt you need the last row.",
+            lambda step, prompt, n: _write(step, prompt, n, row=0),
+        ),
+        Misconception(
+            "one pass",
+            "You call step once. Each new token hangs on the one before it, so it takes a step for "
+            "each: read the newest, take the last row, go on.",
+            _one_pass,
+        ),
+        Misconception(
+            "the prompt left out",
+            "You return the new tokens alone. The prompt belongs in front of them.",
+            lambda step, prompt, n: _write(step, prompt, n)[len(prompt) :],
+        ),
+        Misconception(
+            "one too few",
+            "One token is missing at the end. The first new token comes from reading the prompt; "
+            "it takes n steps for n tokens, the prompt's among them.",
+            lambda step, prompt, n: _write(step, prompt, n - 1),
+        ),
+        Misconception(
+            "one too many",
+            "You write one token more than n. The step that reads the prompt gives the first one.",
+            lambda step, prompt, n: _write(step, prompt, n + 1),
+        ),
+        Misconception(
+            "cache not kept",
+            "You throw away the cache that step gives back, so what you wrote is never remembered."
+            " Keep the newest one: logits, cache = step(chunk, cache).",
+            _prompt_cache_only,
+        ),
+        Misconception(
+            "over all rows",
+            "You take the largest number of all rows of the logits. Only the last row says what "
+            "follows: logits[-1].",
+            _over_all,
+        ),
+    ],
+)
+
+check = checker(CHUNK_POSITIONS, ATTEND_CHUNK, KEPT, APPEND_ROTATED, WRITE_ON)

@@ -9,7 +9,6 @@ from causal_lab.attention.spectral import (
     distance_from_collapse,
     previous_token_attention,
     sink_attention,
-    undo_attention,
     uniform_causal_attention,
     with_residual,
 )
@@ -29,7 +28,16 @@ EIGENVALUES = Exercise(
     name="eigenvalues",
     level="easy",
     minutes=2,
-    reference=lambda A: A.diagonal(),
+    solutions=[
+        """
+        def eigenvalues(A):
+            return A.diagonal()
+        """,
+        """
+        def eigenvalues(A):
+            return torch.stack([A[i, i] for i in range(len(A))])
+        """,
+    ],
     cases=[
         (torch.tensor([[1.0, 0.0], [0.75, 0.25]]),),
         (_MIXED[:3, :3],),
@@ -84,14 +92,19 @@ EIGENVALUES = Exercise(
             lambda A: A.flip(-1).diagonal(),
         ),
     ],
+    forbidden={
+        "linalg": "they come from torch.linalg. For a triangle, nothing has to be computed."
+    },
 )
 
 
 def _first_depth(A: Tensor, reached) -> int:
-    product, depth = torch.eye(len(A), dtype=A.dtype), 0
-    while not reached(product):
-        product, depth = A @ product, depth + 1
-    return depth
+    product = torch.eye(len(A), dtype=A.dtype)
+    for depth in range(1000):
+        if reached(product):
+            return depth
+        product = A @ product
+    raise RuntimeError("does not end")
 
 
 def _layers_until(A: Tensor, epsilon: float) -> int:
@@ -99,23 +112,44 @@ def _layers_until(A: Tensor, epsilon: float) -> int:
 
 
 def _by_elementwise_power(A: Tensor, epsilon: float) -> int:
-    depth = 0
-    while distance_from_collapse(A**depth if depth else torch.eye(len(A))) > epsilon:
-        depth += 1
-    return depth
+    powers = (A**depth if depth else torch.eye(len(A)) for depth in range(1000))
+    return next(n for n, power in enumerate(powers) if distance_from_collapse(power) <= epsilon)
+
+
+def _by_squaring(A: Tensor, epsilon: float) -> int:
+    products = [torch.eye(len(A)), A]
+    while distance_from_collapse(products[-1]) > epsilon:
+        products.append(products[-1] @ products[-1])
+    return next(n for n, P in enumerate(products) if distance_from_collapse(P) <= epsilon)
 
 
 LAYERS_UNTIL = Exercise(
     name="layers_until",
     level="medium",
     minutes=6,
-    reference=_layers_until,
+    solutions=[
+        """
+        def layers_until(A, epsilon):
+            product, depth = torch.eye(len(A), dtype=A.dtype), 0
+            while product[:, 1:].sum(-1).max() > epsilon:
+                product, depth = A @ product, depth + 1
+            return depth
+        """,
+        """
+        def layers_until(A, epsilon):
+            depth = 0
+            while (1 - torch.linalg.matrix_power(A, depth)[:, 0]).max() > epsilon:
+                depth = depth + 1
+            return depth
+        """,
+    ],
     cases=[
         (sink_attention(2, 0.5, dtype=torch.float32), 0.25),
         (sink_attention(3, 0.5, dtype=torch.float32), 0.1),
         (_MIXED, 0.2),
         (_MIXED, 0.01),
         (previous_token_attention(4, 0.5, dtype=torch.float32), 0.1),
+        (_MIXED, 1.0),
     ],
     misconceptions=[
         Misconception(
@@ -175,6 +209,18 @@ LAYERS_UNTIL = Exercise(
             "You let every token keep half of itself in each layer. Here the layers are A alone.",
             lambda A, epsilon: _layers_until(with_residual(A), epsilon),
         ),
+        Misconception(
+            "squared",
+            "You square the product in each round and count one layer: after three rounds that is "
+            "A⁸. Multiply by A once for each layer.",
+            _by_squaring,
+        ),
+        Misconception(
+            "at least one",
+            "You never say 0. If the tokens may keep all of their weight on others, no layer is "
+            "needed: start with the identity, at depth 0.",
+            lambda A, epsilon: max(1, _layers_until(A, epsilon)),
+        ),
     ],
 )
 
@@ -183,11 +229,25 @@ def _all(condition: Tensor) -> bool:
     return bool(condition.all())
 
 
+def _eigenvalues_0_or_1(A: Tensor) -> bool:
+    found = torch.linalg.eigvals(A)
+    return _all((found.abs() < 1e-3) | ((found - 1).abs() < 1e-3))
+
+
 IS_PROJECTION = Exercise(
     name="twice_is_once",
     level="medium",
     minutes=4,
-    reference=is_idempotent,
+    solutions=[
+        """
+        def twice_is_once(A):
+            return torch.allclose(A @ A, A)
+        """,
+        """
+        def twice_is_once(A):
+            return bool((A @ A - A).abs().max() < 1e-6)
+        """,
+    ],
     cases=[
         (torch.eye(2),),
         (torch.tensor([[1.0, 0.0], [0.5, 0.5]]),),
@@ -196,6 +256,7 @@ IS_PROJECTION = Exercise(
         (torch.tensor([[0.0, 1.0], [1.0, 0.0]]),),
         (torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]),),
         (torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.25, 0.75, 0.0]]),),
+        (torch.full((3, 3), 1 / 3),),
     ],
     misconceptions=[
         Misconception(
@@ -237,6 +298,18 @@ IS_PROJECTION = Exercise(
             "nothing the second time: A @ A = A.",
             lambda A: torch.allclose(A @ A, torch.eye(len(A))),
         ),
+        Misconception(
+            "to the last bit",
+            "You ask for equality to the last bit, and thirds cannot be written exactly: allow for"
+            " rounding, torch.allclose.",
+            lambda A: torch.equal(A @ A, A),
+        ),
+        Misconception(
+            "eigenvalues computed",
+            "Eigenvalues of 0 and 1 are necessary, not enough: if token 2 looks at 1, and 1 looks "
+            "at 0, then twice is not once.",
+            _eigenvalues_0_or_1,
+        ),
     ],
 )
 
@@ -255,11 +328,34 @@ def _only_the_one_before(A: Tensor, outputs: Tensor) -> Tensor:
     return _forward(A.tril() * torch.ones_like(A).triu(-1), outputs)
 
 
+def _from_average(A: Tensor, outputs: Tensor) -> Tensor:
+    sums = outputs * torch.arange(1, len(A) + 1)[:, None]
+    return torch.cat([sums[:1], sums.diff(dim=0)])
+
+
 UNDO = Exercise(
     name="undo",
     level="hard",
     minutes=8,
-    reference=undo_attention,
+    solutions=[
+        """
+        def undo(A, outputs):
+            values = torch.zeros_like(outputs)
+            for i in range(len(A)):
+                values[i] = (outputs[i] - A[i, :i] @ values[:i]) / A[i, i]
+            return values
+        """,
+        """
+        def undo(A, outputs):
+            values = []
+            for i in range(len(A)):
+                rest = outputs[i]
+                for j in range(i):
+                    rest = rest - A[i, j] * values[j]
+                values.append(rest / A[i, i])
+            return torch.stack(values)
+        """,
+    ],
     cases=[
         (torch.tensor([[1.0, 0.0], [0.75, 0.25]]), torch.tensor([[4.0], [5.0]])),
         (_MIXED[:3, :3], torch.tensor([[4.0], [5.0], [1.0]])),
@@ -273,8 +369,9 @@ UNDO = Exercise(
         ),
         Misconception(
             "divided only",
-            "You divide by the weight on itself and leave in what came from the tokens before. "
-            "Subtract that first.",
+            "You divide by the weight on itself, and what came from the tokens before is still in "
+            "there. Subtract it first. Or do you begin with the last token, when the values before "
+            "it are not there yet? Begin with token 0.",
             lambda A, outputs: outputs / A.diagonal()[:, None],
         ),
         Misconception(
@@ -304,7 +401,16 @@ UNDO = Exercise(
             "negative entries.",
             lambda A, outputs: torch.where(A > 0, 1 / A, A) @ outputs,
         ),
+        Misconception(
+            "a plain average",
+            "You undo a plain average, whatever A is. The weights stand in A: use them.",
+            _from_average,
+        ),
     ],
+    forbidden={
+        name: f"they come from {name}. Find the values token by token, from token 0 on."
+        for name in ("inv", "pinv", "inverse")
+    },
 )
 
 check = checker(EIGENVALUES, LAYERS_UNTIL, IS_PROJECTION, UNDO)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from causal_lab.exercises.frame import Exercise, Misconception, checker
-from causal_lab.masks.soft import soft_leak, span_gate
+from causal_lab.masks.soft import soft_leak
 
 
 def _lowered(scores: Tensor, t: int, by: float) -> Tensor:
@@ -17,21 +17,51 @@ def _weights(scores: Tensor, t: int, by: float) -> Tensor:
     return torch.softmax(_lowered(scores, t, by), -1)
 
 
+def _set_to_depth(scores: Tensor, t: int, depth: float) -> Tensor:
+    lowered = torch.where(torch.arange(len(scores)) >= t, -depth, scores)
+    return torch.softmax(lowered, -1)[t:].sum()
+
+
+def _by_exponentials(scores: Tensor, t: int, depth: float) -> Tensor:
+    past, future = scores[:t].exp().sum(), (scores[t:] - depth).exp().sum()
+    return future / (past + future)
+
+
 SOFT_LEAK_OF_ROW = Exercise(
     name="soft_leak_of_row",
     level="easy",
     minutes=4,
-    reference=lambda scores, t, depth: _weights(scores, t, depth)[t:].sum(),
+    solutions=[
+        """
+        def soft_leak_of_row(scores, t, depth):
+            lowered = torch.cat([scores[:t], scores[t:] - depth])
+            return lowered.softmax(dim=-1)[t:].sum()
+        """,
+        """
+        def soft_leak_of_row(scores, t, depth):
+            scores = scores - scores.max()
+            past, future = scores[:t].exp().sum(), (scores[t:] - depth).exp().sum()
+            return future / (past + future)
+        """,
+        """
+        def soft_leak_of_row(scores, t, depth):
+            lowered = scores.clone()
+            lowered[t:] -= depth
+            return 1 - lowered.softmax(-1)[:t].sum()
+        """,
+    ],
     cases=[
         (torch.tensor([0.0, 0.0]), 1, 1.0),
         (torch.tensor([0.0, 0.0, 0.0]), 1, 2.0),
         (torch.tensor([2.0, 0.5, -1.0, 1.0]), 2, 0.5),
         (torch.tensor([1.0, -0.5, 3.0, 2.0, 0.0]), 2, 3.0),
+        (torch.tensor([100.0, 101.0, 99.0]), 1, 1.0),
     ],
     misconceptions=[
         Misconception(
             "sign",
-            "You raise the scores of the future by the depth. A mask lowers them: subtract it.",
+            "You raise the scores of the future by the depth, or lower those that may be seen, "
+            "which comes to the same. A mask lowers the future: scores[t:] − depth.",
             lambda scores, t, depth: _weights(scores, t, -depth)[t:].sum(),
         ),
         Misconception(
@@ -90,19 +120,46 @@ SOFT_LEAK_OF_ROW = Exercise(
                 t:
             ].sum(),
         ),
+        Misconception(
+            "set to the depth",
+            "You set the scores of the future to −depth. Lower them *by* the depth: what they were"
+            " still counts.",
+            _set_to_depth,
+        ),
+        Misconception(
+            "overflow",
+            "Right for small scores, but exponentials of large ones overflow, and ∞/∞ is NaN. Use "
+            "torch.softmax, or subtract the largest first.",
+            _by_exponentials,
+        ),
     ],
 )
+
+
+def _closed_at_the_ramp(distances: Tensor, span: float, ramp: float) -> Tensor:
+    return torch.where(distances <= span, 1.0, (1 - distances / ramp).clamp(min=0))
+
 
 SPAN_GATES = Exercise(
     name="span_gates",
     level="easy",
     minutes=4,
-    reference=span_gate,
+    solutions=[
+        """
+        def span_gates(distances, span, ramp):
+            return ((ramp + span - distances) / ramp).clamp(0, 1)
+        """,
+        """
+        def span_gates(distances, span, ramp):
+            return (1 - (distances - span) / ramp).clamp(0, 1)
+        """,
+    ],
     cases=[
         (torch.tensor([0.0, 1.0, 2.0, 3.0]), 1.0, 1.0),
         (torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), 2.0, 2.0),
         (torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0]), 0.5, 4.0),
-        (torch.tensor([[0.0, -1.0], [1.0, 0.0]]), 0.0, 2.0),
+        (torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0]), 1.0, 0.8),
+        (torch.tensor([0, 1, 2, 3]), 1.0, 2.0),
     ],
     misconceptions=[
         Misconception(
@@ -159,6 +216,12 @@ SPAN_GATES = Exercise(
             "weight and has to be kept. The straight ramp does reach it.",
             lambda distances, span, ramp: torch.sigmoid((span - distances) / ramp),
         ),
+        Misconception(
+            "closed at the ramp",
+            "You take the ramp for the distance at which the gate is closed. It is a number of "
+            "steps *behind* the span: closed at span + ramp.",
+            _closed_at_the_ramp,
+        ),
     ],
 )
 
@@ -183,7 +246,19 @@ HARDEN = Exercise(
     name="harden",
     level="medium",
     minutes=6,
-    reference=lambda theta, threshold: _hardened(theta, _closed(theta, threshold)),
+    solutions=[
+        """
+        def harden(theta, threshold):
+            closed = torch.sigmoid(theta) < threshold
+            return closed.fill_diagonal_(False) | torch.ones_like(theta).triu(1).bool()
+        """,
+        """
+        def harden(theta, threshold):
+            closed = torch.sigmoid(theta) < threshold
+            itself = torch.eye(len(theta)).bool()
+            return (closed & ~itself) | torch.ones_like(theta).triu(1).bool()
+        """,
+    ],
     cases=[
         (torch.tensor([[-3.0, 1.0], [0.3, -2.0]]), 0.5),
         (torch.tensor([[1.0, 2.0, 0.5], [-2.0, -1.0, 3.0], [0.2, 1.5, 2.0]]), 0.6),
@@ -199,6 +274,7 @@ HARDEN = Exercise(
             0.5,
         ),
         (torch.tensor([[0.5, 0.1, 0.1], [1.2, -1.0, -5.0], [-1.5, 0.1, -1.0]]), 0.2),
+        (torch.tensor([[0.5, 0.1], [-1.2, -3.0]]), 0.0),
     ],
     misconceptions=[
         Misconception(
@@ -271,6 +347,7 @@ HARDEN = Exercise(
             ),
         ),
     ],
+    axes=("query", "key"),
 )
 
 check = checker(SOFT_LEAK_OF_ROW, SPAN_GATES, HARDEN)

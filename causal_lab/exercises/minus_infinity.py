@@ -5,7 +5,7 @@ from torch import Tensor
 
 from causal_lab.attention.softmax import masked_softmax
 from causal_lab.exercises.frame import Exercise, Misconception, checker
-from causal_lab.masks.rules import generate_causal_logit_mask, generate_incremental_mask
+from causal_lab.masks.rules import generate_incremental_mask
 
 _INFINITY = float("inf")
 
@@ -22,7 +22,22 @@ CAUSAL_LOGIT_MASK = Exercise(
     name="causal_logit_mask",
     level="easy",
     minutes=4,
-    reference=generate_causal_logit_mask,
+    solutions=[
+        """
+        def causal_logit_mask(T):
+            blocked = torch.ones(T, T).triu(diagonal=1).bool()
+            return torch.zeros(T, T).masked_fill(blocked, float("-inf"))
+        """,
+        """
+        def causal_logit_mask(T):
+            return torch.full((T, T), float('-inf')).triu(1)
+        """,
+        """
+        def causal_logit_mask(T):
+            positions = torch.arange(T)
+            return torch.zeros(T, T).masked_fill(positions > positions[:, None], float('-inf'))
+        """,
+    ],
     cases=[(1,), (2,), (3,), (5,)],
     misconceptions=[
         Misconception(
@@ -79,6 +94,7 @@ CAUSAL_LOGIT_MASK = Exercise(
             lambda T: _ones(T).triu(1).bool(),
         ),
     ],
+    axes=("query", "key"),
 )
 
 
@@ -90,7 +106,12 @@ SDPA_MASK = Exercise(
     name="sdpa_mask",
     level="easy",
     minutes=3,
-    reference=lambda blocked: ~blocked,
+    solutions=[
+        """
+        def sdpa_mask(blocked):
+            return ~blocked
+        """,
+    ],
     cases=[
         (generate_incremental_mask(0, 2),),
         (generate_incremental_mask(0, 3),),
@@ -129,10 +150,17 @@ SDPA_MASK = Exercise(
             lambda blocked: torch.ones_like(blocked).tril(),
         ),
     ],
+    axes=("query", "key"),
 )
 
 _CAUSAL_2 = generate_incremental_mask(0, 2)
 _LEFT_PADDED = generate_incremental_mask(0, 3) | (torch.arange(3) < 1)
+
+
+def _shifted_by_all(scores: Tensor, blocked: Tensor) -> Tensor:
+    exponentials = (scores - scores.amax(-1, keepdim=True)).exp() * ~blocked
+    total = exponentials.sum(-1, keepdim=True)
+    return torch.where(total > 0, exponentials / total, 0.0)
 
 
 def _scores(queries: int, keys: int) -> Tensor:
@@ -143,7 +171,18 @@ SAFE_SOFTMAX = Exercise(
     name="safe_softmax",
     level="hard",
     minutes=8,
-    reference=masked_softmax,
+    solutions=[
+        """
+        def safe_softmax(scores, blocked):
+            weights = torch.softmax(scores.masked_fill(blocked, float("-inf")), -1)
+            dead = blocked.all(-1, keepdim=True)
+            return weights.masked_fill(dead, 0.0)
+        """,
+        """
+        def safe_softmax(scores, blocked):
+            return torch.softmax(scores.masked_fill(blocked, float('-inf')), -1).nan_to_num(0.0)
+        """,
+    ],
     cases=[
         (torch.zeros(2, 2), _CAUSAL_2),
         (torch.zeros(1, 2), torch.tensor([[True, True]])),
@@ -197,7 +236,15 @@ SAFE_SOFTMAX = Exercise(
             "becomes NaN.",
             lambda scores, blocked: torch.softmax(scores.masked_fill(~blocked, -_INFINITY), -1),
         ),
+        Misconception(
+            "the largest of all keys",
+            "You subtract the largest score, and it may be a blocked one: all the others underflow"
+            " to 0. Block first, then take the largest.",
+            _shifted_by_all,
+        ),
     ],
+    axes=("query", "key"),
+    compare_gradients=True,
 )
 
 check = checker(CAUSAL_LOGIT_MASK, SDPA_MASK, SAFE_SOFTMAX)

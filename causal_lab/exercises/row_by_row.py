@@ -22,7 +22,19 @@ ROW_SOFTMAX = Exercise(
     name="row_softmax",
     level="medium",
     minutes=5,
-    reference=lambda scores: torch.softmax(scores, -1),
+    solutions=[
+        """
+        def row_softmax(scores):
+            shifted = scores - scores.amax(-1, keepdim=True)
+            exponentials = shifted.exp()
+            return exponentials / exponentials.sum(-1, keepdim=True)
+        """,
+        """
+        def row_softmax(scores):
+            exponentials = (scores - scores.amax(-1, keepdim=True)).exp()
+            return exponentials / exponentials.sum(-1, keepdim=True)
+        """,
+    ],
     cases=[
         (torch.tensor([[0.0, 1.0]]),),
         (torch.tensor([[0.0, 1.0], [2.0, -1.0]]),),
@@ -78,18 +90,41 @@ ROW_SOFTMAX = Exercise(
             "the weights; only subtracting leaves them alone.",
             lambda scores: _naive(scores / scores.amax(-1, keepdim=True)),
         ),
+        Misconception(
+            "clamped",
+            "You cut large scores down to one limit, so that different ones count the same. "
+            "Subtract the largest of the row instead: the distances stay.",
+            lambda scores: _naive(scores.clamp(max=80.0)),
+        ),
     ],
+    axes=("query", "key"),
+    forbidden={
+        name: f"they come from torch's own {name}. Write it without: exponentials, and their sum."
+        for name in ("softmax", "log_softmax", "softmin")
+    },
+    tolerance=1e-4,  # logsumexp at 1000 rounds so
 )
 
 AT_TEMPERATURE = Exercise(
     name="at_temperature",
     level="easy",
     minutes=3,
-    reference=lambda scores, temperature: torch.softmax(scores / temperature, -1),
+    solutions=[
+        """
+        def at_temperature(scores, temperature):
+            return torch.softmax(scores / temperature, -1)
+        """,
+        """
+        def at_temperature(scores, temperature):
+            shifted = (scores - scores.max()) / temperature
+            return shifted.exp() / shifted.exp().sum()
+        """,
+    ],
     cases=[
         (torch.tensor([0.0, 2.0]), 2.0),
         (torch.tensor([0.0, 2.0]), 0.5),
         (torch.tensor([-1.0, 0.5, 2.0]), 4.0),
+        (torch.tensor([0.0, 2.0]), 0.01),
     ],
     misconceptions=[
         Misconception(
@@ -99,8 +134,9 @@ AT_TEMPERATURE = Exercise(
         ),
         Misconception(
             "forgotten",
-            "Your answer does not change with the temperature: it is missing, or you subtract it, "
-            "and a softmax does not notice when all scores move together.",
+            "Your answer does not change with the temperature: it is missing, or you subtract it "
+            "from all scores, or divide all weights and make them sum to 1 again. What counts is "
+            "how far the scores are apart: divide them, before the softmax.",
             lambda scores, temperature: torch.softmax(scores, -1),
         ),
         Misconception(
@@ -132,6 +168,25 @@ AT_TEMPERATURE = Exercise(
             "must be made to sum to 1 again.",
             lambda scores, temperature: torch.softmax(scores, -1) ** (1 / temperature),
         ),
+        Misconception(
+            "weights to a power",
+            "You raise the weights to the temperature. It is the inverse that belongs there, and "
+            "the row must be made to sum to 1 again. Dividing the scores does both.",
+            lambda scores, temperature: torch.softmax(scores, -1) ** temperature,
+        ),
+        Misconception(
+            "overflow",
+            "Right for scores near 0. Divided by a small temperature a score grows large, its "
+            "exponential overflows, and ∞/∞ is NaN. torch.softmax knows how to avoid it: it "
+            "subtracts the largest first.",
+            lambda scores, temperature: _naive(scores / temperature),
+        ),
+        Misconception(
+            "drawn",
+            "You draw one of the places. Wanted are the weights by which one would draw.",
+            lambda scores, temperature: scores.argmax(-1, keepdim=True),
+            lambda got, due: not got.is_floating_point() and got.numel() == 1,
+        ),
     ],
 )
 
@@ -139,11 +194,24 @@ ROW_ENTROPY = Exercise(
     name="row_entropy",
     level="medium",
     minutes=4,
-    reference=lambda weights: entropy(weights),
+    solutions=[
+        """
+        def row_entropy(weights):
+            return torch.special.entr(weights).sum(-1)
+        """,
+        """
+        def row_entropy(weights):
+            return -torch.xlogy(weights, weights).sum(-1)
+        """,
+        """
+        def row_entropy(weights):
+            return torch.where(weights > 0, -weights * weights.log(), 0.0).sum(-1)
+        """,
+    ],
     cases=[
-        (torch.tensor([0.5, 0.5]),),
-        (torch.tensor([1.0, 0.0]),),
+        (torch.tensor([[0.5, 0.5], [0.25, 0.75]]),),
         (torch.tensor([[0.25, 0.25, 0.5], [0.0, 0.5, 0.5]]),),
+        (torch.tensor([0.25, 0.75]),),
     ],
     misconceptions=[
         Misconception(

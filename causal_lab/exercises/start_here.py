@@ -6,9 +6,28 @@ MAY_LOOK = Exercise(
     name="may_look",
     level="easy",
     minutes=2,
-    reference=lambda query, key: key <= query,
+    solutions=[
+        """
+        def may_look(query, key):
+            return key <= query
+        """,
+        """
+        def may_look(query, key):
+            return query >= key
+        """,
+        """
+        def may_look(query, key):
+            return key in range(query + 1)
+        """,
+        """
+        def may_look(query, key):
+            return key < query or key == query
+        """,
+    ],
     cases=[
-        (query, key) for total in range(7) for query in range(4) if 0 <= (key := total - query) < 4
+        *((q, k) for total in range(7) for q in range(4) if 0 <= (k := total - q) < 4),
+        (9, 7),
+        (7, 9),
     ],
     misconceptions=[
         Misconception(
@@ -44,6 +63,12 @@ MAY_LOOK = Exercise(
             "however far away.",
             lambda query, key: key in (query - 1, query),
         ),
+        Misconception(
+            "counted from 1",
+            "You leave out position 0, or count from 1. Positions are numbered 0, 1, 2, …: the "
+            "first token is at 0.",
+            lambda query, key: 0 < key <= query,
+        ),
     ],
 )
 
@@ -53,8 +78,25 @@ VISIBLE_WORDS = Exercise(
     name="visible_words",
     level="easy",
     minutes=3,
-    reference=lambda words, position: words[: position + 1],
-    cases=[(_WORDS[:length], position) for length in (1, 2, 4, 6) for position in range(length)],
+    solutions=[
+        """
+        def visible_words(words, position):
+            return words[: position + 1]
+        """,
+        """
+        def visible_words(words, position):
+            return [words[i] for i in range(position + 1)]
+        """,
+        """
+        def visible_words(words, position):
+            return [word for i, word in enumerate(words) if i <= position]
+        """,
+    ],
+    cases=[
+        *((_WORDS[:length], position) for length in (1, 2, 4, 6) for position in range(length)),
+        ("the cat and the dog".split(), 1),
+        ("the cat and the dog".split(), 3),
+    ],
     misconceptions=[
         Misconception(
             "slice ends early",
@@ -82,6 +124,18 @@ VISIBLE_WORDS = Exercise(
             "only itself",
             "You return the word itself only. The words before it are visible too.",
             lambda words, position: [words[position]],
+        ),
+        Misconception(
+            "by the word, not its place",
+            "You look for the word, and the same word may stand in the text twice. Go by the "
+            "position: it says which one.",
+            lambda words, position: words[: words.index(words[position]) + 1],
+            lambda got, due: {*got} == {*due} and len(got) != len(due),
+        ),
+        Misconception(
+            "one text",
+            "You join the words to one text. Leave them apart: a list.",
+            lambda words, position: " ".join(words[: position + 1]),
         ),
     ],
 )

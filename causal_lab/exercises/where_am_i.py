@@ -1,6 +1,7 @@
 """The exercises of notebook 08: ALiBi's slopes, a rotary score, positions beside padding."""
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -16,8 +17,22 @@ SLOPES = Exercise(
     name="slopes",
     level="easy",
     minutes=4,
-    reference=lambda num_heads: _powers([-8 * (h + 1) / num_heads for h in range(num_heads)]),
-    cases=[(1,), (2,), (4,), (8,)],
+    solutions=[
+        """
+        def slopes(num_heads):
+            return [2 ** (-8 * (head + 1) / num_heads) for head in range(num_heads)]
+        """,
+        """
+        def slopes(num_heads):
+            ratio = 2 ** (-8 / num_heads)
+            return [ratio ** (head + 1) for head in range(num_heads)]
+        """,
+        """
+        def slopes(num_heads):
+            return [2 ** (-8 * head / num_heads) for head in range(1, num_heads + 1)]
+        """,
+    ],
+    cases=[(1,), (2,), (4,), (8,), (16,)],
     misconceptions=[
         Misconception(
             "begins at 1",
@@ -49,9 +64,12 @@ SLOPES = Exercise(
         ),
         Misconception(
             "a straight line",
-            "Your slopes fall in equal steps. They form a geometric series: each is the one "
+            "Your slopes go in equal steps. They form a geometric series: each is the one "
             "before, times the same factor 2^(−8/n).",
             lambda n: [1 - h / n for h in range(n)],
+            lambda got, due: (
+                len(steps := {round(a - b, 5) for a, b in pairwise(got)}) == 1 and any(steps)
+            ),
         ),
         Misconception(
             "from behind",
@@ -71,19 +89,40 @@ def _score(q: Tensor, k: Tensor, m: float, n: float) -> Tensor:
     return _turned(q, m) @ _turned(k, n)
 
 
+def _overwritten(x: Tensor, angle: float) -> Tensor:
+    cos, sin = math.cos(angle), math.sin(angle)
+    first = x[0] * cos - x[1] * sin
+    return torch.stack([first, first * sin + x[1] * cos])
+
+
 _RIGHT, _UP = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
 
 RELATIVE_SCORE = Exercise(
     name="relative_score",
     level="medium",
     minutes=6,
-    reference=_score,
+    solutions=[
+        """
+        def relative_score(q, k, m, n):
+            cos, sin = math.cos(m - n), math.sin(m - n)  # turning q by the difference is enough
+            return (q[0] * cos - q[1] * sin) * k[0] + (q[0] * sin + q[1] * cos) * k[1]
+        """,
+        """
+        def relative_score(q, k, m, n):
+            x = q[0] * math.cos(m) - q[1] * math.sin(m)
+            y = q[0] * math.sin(m) + q[1] * math.cos(m)
+            u = k[0] * math.cos(n) - k[1] * math.sin(n)
+            w = k[0] * math.sin(n) + k[1] * math.cos(n)
+            return x * u + y * w
+        """,
+    ],
     cases=[
         (_RIGHT, _RIGHT, 2, 2),
         (_RIGHT, _RIGHT, 3, 1),
         (_RIGHT, _UP, 3, 1),
         (torch.tensor([2.0, 1.0]), torch.tensor([-1.0, 3.0]), 7, 4),
         (torch.tensor([0.5, -2.0]), torch.tensor([1.0, 1.0]), 9, 0),
+        (torch.tensor([1.0, 2.0]), torch.tensor([3.0, -1.0]), 1, 4),
     ],
     misconceptions=[
         Misconception(
@@ -127,6 +166,30 @@ RELATIVE_SCORE = Exercise(
             "vector as long as it is.",
             lambda q, k, m, n: (q * m) @ (k * n),
         ),
+        Misconception(
+            "times the cosine",
+            "You multiply the plain product by the cosine of the distance. That is right only if "
+            "both point the same way: turn the vectors, then multiply.",
+            lambda q, k, m, n: q @ k * math.cos(m - n),
+        ),
+        Misconception(
+            "of the lengths",
+            "You take the lengths and the cosine of the distance, as if both vectors pointed the "
+            "same way at the start. Their own angle counts, too.",
+            lambda q, k, m, n: q.norm() * k.norm() * math.cos(m - n),
+        ),
+        Misconception(
+            "the distance without its sign",
+            "You take the distance without its sign. Who stands first makes a difference: m − n, "
+            "not |m − n|.",
+            lambda q, k, m, n: _score(q, k, abs(m - n), 0),
+        ),
+        Misconception(
+            "overwritten",
+            "You write the new first number over the old one, and then use it for the second. Keep"
+            " both old numbers until both new ones are there.",
+            lambda q, k, m, n: _overwritten(q, m) @ _overwritten(k, n),
+        ),
     ],
 )
 
@@ -142,13 +205,39 @@ PADDED_POSITIONS = Exercise(
     name="padded_positions",
     level="medium",
     minutes=6,
-    reference=lambda padding, past_len: _counted(padding, past_len).masked_fill(padding, 0),
+    solutions=[
+        """
+        def padded_positions(padding, past_len):
+            counted = past_len + (~padding).cumsum(dim=-1) - 1
+            return counted.masked_fill(padding, 0)
+        """,
+        """
+        def padded_positions(padding, past_len):
+            return (past_len + ((~padding).cumsum(-1) - 1)).masked_fill(padding, 0)
+        """,
+        """
+        def padded_positions(padding, past_len):
+            return torch.where(padding, 0, past_len + (~padding).cumsum(-1) - 1)
+        """,
+        """
+        def padded_positions(padding, past_len):
+            positions, nth = [], past_len
+            for is_padding in padding:
+                if is_padding:
+                    positions.append(0)
+                else:
+                    positions.append(nth)
+                    nth = nth + 1
+            return torch.tensor(positions)
+        """,
+    ],
     cases=[
         (_PADDING[1], 0),
         (_PADDING[0], 0),
         (_PADDING[0], 4),
         (_PADDING[2], 3),
         (_PADDING[3], 7),
+        (torch.tensor([0, 0, 1, 1]).bool(), 2),
     ],
     misconceptions=[
         Misconception(
@@ -192,6 +281,14 @@ PADDED_POSITIONS = Exercise(
             "You add the padding to the positions instead of leaving it out.",
             lambda padding, past_len: (
                 past_len + int(padding.sum()) + torch.arange(len(padding))
+            ).masked_fill(padding, 0),
+        ),
+        Misconception(
+            "padding on the left",
+            "You take off the whole number of padded places everywhere, as if all of them stood on"
+            " the left. Count the real tokens up to each place instead.",
+            lambda padding, past_len: (
+                past_len + torch.arange(len(padding)) - padding.sum()
             ).masked_fill(padding, 0),
         ),
     ],

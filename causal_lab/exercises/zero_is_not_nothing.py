@@ -9,7 +9,24 @@ LEAK = Exercise(
     name="leak",
     level="easy",
     minutes=3,
-    reference=lambda T, t: (T - t) / T,
+    solutions=[
+        """
+        def leak(T, t):
+            return (T - t) / T
+        """,
+        """
+        def leak(T, t):
+            return 1 - t / T
+        """,
+        """
+        def leak(T, t):
+            return torch.softmax(torch.zeros(T), 0)[t:].sum().item()
+        """,
+        """
+        def leak(T, t):
+            return sum(1 / T for _ in range(t, T))
+        """,
+    ],
     cases=[(2, 1), (3, 1), (3, 2), (4, 4), (5, 1), (8, 3)],
     misconceptions=[
         Misconception(
@@ -58,6 +75,13 @@ def _exclusive(values: Tensor) -> Tensor:
     return before / torch.arange(len(values), dtype=values.dtype).clamp(min=1)[:, None]
 
 
+def _halved(values: Tensor) -> Tensor:
+    rows = [values[0]]
+    for row in values[1:]:
+        rows.append((rows[-1] + row) / 2)
+    return torch.stack(rows)
+
+
 def _values(length: int, dim: int) -> Tensor:
     generator = torch.Generator().manual_seed(length)
     return torch.randint(-4, 9, (length, dim), generator=generator).float()
@@ -67,7 +91,22 @@ AVERAGE_PAST = Exercise(
     name="average_past",
     level="medium",
     minutes=5,
-    reference=_average_past,
+    solutions=[
+        """
+        def average_past(values):
+            counts = torch.arange(1, len(values) + 1)
+            return values.cumsum(0) / counts[:, None]
+        """,
+        """
+        def average_past(values):
+            return torch.stack([values[: i + 1].mean(0) for i in range(len(values))])
+        """,
+        """
+        def average_past(values):
+            open_ = torch.ones(len(values), len(values)).tril()
+            return open_ / open_.sum(-1, keepdim=True) @ values
+        """,
+    ],
     cases=[
         (torch.tensor([[2.0], [4.0]]),),
         (torch.tensor([[3.0, 5.0]]),),
@@ -115,6 +154,12 @@ AVERAGE_PAST = Exercise(
             "0.",
             lambda values: _average_past(values.T.contiguous()).T,
         ),
+        Misconception(
+            "a moving average",
+            "You average the last average with the new row, so that each row halves what came "
+            "before. All rows from 0 to i weigh the same: add them up, divide once.",
+            _halved,
+        ),
     ],
 )
 
@@ -133,7 +178,18 @@ REPAIR_WEIGHTS = Exercise(
     name="repair_weights",
     level="medium",
     minutes=4,
-    reference=_repair,
+    solutions=[
+        """
+        def repair_weights(weights):
+            kept = weights.tril()
+            return kept / kept.sum(-1, keepdim=True)
+        """,
+        """
+        def repair_weights(weights):
+            kept = weights.masked_fill(torch.ones_like(weights).triu(1).bool(), 0.0)
+            return kept / kept.sum(-1, keepdim=True)
+        """,
+    ],
     cases=[
         (torch.tensor([[0.5, 0.5], [0.25, 0.75]]),),
         (torch.full((3, 3), 1 / 3),),
@@ -188,6 +244,7 @@ REPAIR_WEIGHTS = Exercise(
             lambda weights: weights.tril(-1) / weights.tril(-1).sum(-1, keepdim=True),
         ),
     ],
+    axes=("query", "key"),
 )
 
 check = checker(LEAK, AVERAGE_PAST, REPAIR_WEIGHTS)

@@ -1,5 +1,6 @@
 """What nbval cannot see: the saved state of each notebook, its parts, and its solutions."""
 
+import ast
 import base64
 import configparser
 import importlib
@@ -8,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import publish
@@ -175,8 +177,10 @@ def test_every_folded_solution_is_right(path):
     for source, exercise in zip(folded, exercises, strict=True):
         namespace = {}
         exec(imports + "\n" + source, namespace)
-        verdict = exercise.check(namespace[exercise.name])
+        verdict = exercise.diagnose(namespace[exercise.name])
         assert verdict.passed is True, verdict
+        known = ast.parse(textwrap.dedent(exercise.solutions[0]))
+        assert ast.dump(ast.parse(source)) == ast.dump(known), "the folded one is the reference"
 
 
 @each_notebook

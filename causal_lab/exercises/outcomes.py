@@ -1,0 +1,188 @@
+"""What an answer did with a case, and when two outcomes count as the same."""
+
+import cmath
+import copy
+import linecache
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A value or an error, and what happened to the arguments on the way.
+
+    >>> run(lambda x: 1 / x, (0,)).error
+    'ZeroDivisionError: division by zero'
+    """
+
+    value: Any = None
+    error: str = ""
+    line: str = ""  # of the answer, where the error was raised
+    changed: tuple[str, str] | None = None  # what was changed in place, and how to copy that
+
+
+def run(answer: Callable, case: tuple) -> Outcome:
+    """Call an answer with a copy of the arguments.
+
+    >>> run(lambda x: x.pop(), ([1, 2],)).changed
+    ('list', 'copy.deepcopy(x)')
+    """
+    arguments = [x.clone() if isinstance(x, Tensor) else copy.deepcopy(x) for x in case]
+    try:
+        value = answer(*arguments)
+    except Exception as error:  # whatever a learner's code raises becomes part of the verdict
+        return Outcome(error=f"{type(error).__name__}: {error}", line=_line_of(answer, error))
+    for before, after in zip(case, arguments, strict=True):
+        if not _is_unchanged(before, after):
+            kind = "tensor" if isinstance(before, Tensor) else type(before).__name__
+            remedy = "x.clone()" if isinstance(before, Tensor) else "copy.deepcopy(x)"
+            return Outcome(value, changed=(kind, remedy))
+    return Outcome(value)
+
+
+def gradients(answer: Callable, case: tuple) -> list[Tensor]:
+    """Give the gradient of the outputs, weighed unequally, by each floating argument.
+
+    An answer that keeps none, or cannot run so, gives an empty list: it has nothing to compare.
+
+    >>> gradients(lambda x: x * x, (torch.tensor([1.0, 3.0]),))
+    [tensor([ 2., 12.])]
+    """
+    arguments = [_leaf(argument) for argument in case]
+    leaves = [x for x in arguments if isinstance(x, Tensor) and x.requires_grad]
+    try:
+        value = answer(*arguments)
+        weights = torch.arange(1.0, 1 + value.numel()).reshape(value.shape)
+        found = torch.autograd.grad((value * weights).sum(), leaves, allow_unused=True)
+    except Exception:  # in place on a leaf, through NumPy, without a graph
+        return []
+    return [gradient for gradient in found if gradient is not None]
+
+
+def _leaf(argument: Any) -> Any:
+    is_floating = isinstance(argument, Tensor) and argument.is_floating_point()
+    return argument.clone().requires_grad_() if is_floating else copy.deepcopy(argument)
+
+
+def same(
+    a: Outcome, b: Outcome, tolerance: float = TOLERANCE, *, with_changes: bool = False
+) -> bool:
+    """Compare two outcomes; errors by their kind, since their words differ with the code.
+
+    >>> same(Outcome(torch.tensor(0.5)), Outcome(0.5))
+    True
+    """
+    if a.error or b.error:
+        return a.error.split(":")[0] == b.error.split(":")[0]
+    if with_changes and bool(a.changed) != bool(b.changed):
+        return False
+    return equal(a.value, b.value, tolerance)
+
+
+def equal(a: Any, b: Any, tolerance: float = TOLERANCE) -> bool:
+    """Compare values: a 0-d tensor, a NumPy scalar and a number are one, a list is no tensor.
+
+    >>> equal([torch.tensor(1.0), 2], (1, 2.0)), equal(True, 1), equal([1.0], torch.ones(1))
+    (True, False, False)
+    """
+    a, b = plain(a), plain(b)
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        if a.shape != b.shape or kind(a) != kind(b):
+            return False
+        dtype = torch.complex128 if a.is_complex() else torch.float64
+        return torch.allclose(
+            a.to(dtype), b.to(dtype), rtol=tolerance, atol=tolerance, equal_nan=True
+        )
+    if is_number(a) and is_number(b):
+        return (a != a and b != b) or cmath.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(equal(x, y, tolerance) for x, y in zip(a, b, strict=True))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key], tolerance) for key in a)
+    return type(a) is type(b) and a == b
+
+
+def plain(value: Any) -> Any:
+    """Write NumPy's arrays as tensors, and a tensor without an axis as a number.
+
+    >>> plain(torch.tensor(3)), plain(torch.ones(1).numpy())
+    (3, tensor([1.]))
+    """
+    if type(value).__module__ == "numpy":
+        value = torch.as_tensor(value) if value.dtype.kind in "biufc" else value.tolist()
+    if isinstance(value, Tensor):
+        value = value.detach()
+        return value.item() if value.dim() == 0 else value
+    return value
+
+
+def is_number(value: Any) -> bool:
+    """Is it a plain number? True and False are none.
+
+    >>> is_number(1.5), is_number(True)
+    (True, False)
+    """
+    return isinstance(value, int | float | complex) and not isinstance(value, bool)
+
+
+def kind(value: Any) -> str:
+    """Say in words what a value is.
+
+    >>> kind(torch.ones(2)), kind([1])
+    ('a floating tensor', 'a list')
+    """
+    if not isinstance(value, Tensor):
+        name = {"str": "text", "NoneType": "nothing"}.get(type(value).__name__, "")
+        name = name or type(value).__name__
+        return name if value is None else f"an {name}" if name[0] in "aeiou" else f"a {name}"
+    if value.dtype == torch.bool:
+        return "a boolean tensor"
+    if value.is_complex():
+        return "a complex tensor"
+    return "a floating tensor" if value.is_floating_point() else "a tensor of integers"
+
+
+def names_used(code: types.CodeType) -> Iterator[str]:
+    """Give every name that a function uses, inner functions included.
+
+    >>> "softmax" in names_used((lambda x: [torch.softmax(row, -1) for row in x]).__code__)
+    True
+    """
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from names_used(constant)
+
+
+def _line_of(answer: Callable, error: Exception) -> str:
+    """Find the line of the learner's own code that the error came through last."""
+    code, line, trace = getattr(answer, "__code__", None), "", error.__traceback__
+    while code and trace:
+        if trace.tb_frame.f_code.co_filename == code.co_filename:
+            line = linecache.getline(code.co_filename, trace.tb_lineno).strip() or line
+        trace = trace.tb_next
+    return line
+
+
+def _is_unchanged(before: Any, after: Any) -> bool:
+    """Compare an argument with the copy that the answer got: exactly, and NaN is NaN."""
+    if type(before) is not type(after):
+        return False
+    if isinstance(before, Tensor):
+        if before.shape != after.shape or before.dtype != after.dtype:
+            return False
+        return bool(((before == after) | ((before != before) & (after != after))).all())
+    if isinstance(before, list | tuple):
+        return len(before) == len(after) and all(map(_is_unchanged, before, after))
+    if isinstance(before, dict):
+        return _is_unchanged([*before.items()], [*after.items()])
+    # What compares by identity alone would look changed because it was copied.
+    is_plain = isinstance(before, int | float | complex | str | bytes | set)
+    return not is_plain or before == after or (before != before and after != after)

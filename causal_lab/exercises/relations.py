@@ -1,0 +1,360 @@
+"""What relates the values that came to those that were due, in words; no solution is needed."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from causal_lab.exercises.outcomes import equal, plain, run
+from causal_lab.exercises.showing import differ_in_kind, show
+
+_FACTORS = {
+    100.0: "100, as if in percent",
+    1 / math.log(2): "1/ln 2, as if in bits (log2) and not in nats (ln)",
+    -1.0: "−1: the sign is exchanged",
+}
+
+
+def as_tensor(value: Any) -> Tensor | None:
+    """Write a value of any shape as a floating tensor; None if it cannot be one, or is complex.
+
+    >>> as_tensor([1, 2]), as_tensor("text")
+    (tensor([1., 2.], dtype=torch.float64), None)
+    """
+    value = plain(value)
+    try:
+        value = value if isinstance(value, Tensor) else torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return None if value.is_complex() else value.double()
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    """Are two tensors of any shape the same but for rounding?
+
+    >>> close(torch.ones(2), torch.ones(2) + 1e-6), close(torch.ones(2), torch.ones(1))
+    (True, False)
+    """
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def relation(got: list, due: list, axes: tuple[str, ...] = ()) -> str | None:
+    """Find one relation that holds between all values that came and those that were due.
+
+    >>> relation([torch.tensor([2.0, 4.0])], [torch.tensor([1.0, 2.0])])
+    'Each of your numbers is the right one times 2.'
+    """
+    if words := _first_of_several(got, due) or _of_parts(got, due, axes):
+        return words
+    pairs = [(as_tensor(a), as_tensor(b)) for a, b in zip(got, due, strict=True)]
+    if any(a is None or b is None for a, b in pairs):
+        return None
+    if all(close(a, b) for a, b in pairs):
+        return "The numbers are right; what holds them is not."
+    return (
+        _constant(pairs, isinstance(got[0], Tensor) and got[0].dtype == torch.bool)
+        or _exchanged(pairs)
+        or _one_of(_changes, pairs, axes, "You have the right answer {}.")
+        or _one_of(_reductions, pairs, axes, "One step too far: you give {} of the right answer.")
+        or _one_of(
+            _reductions,
+            [(b, a) for a, b in pairs],
+            axes,
+            "A last step is missing: {} of what you return is the right answer.",
+        )
+        or _scaled(pairs)
+    )
+
+
+def _first_of_several(got: list, due: list) -> str | None:
+    both = [*zip(got, due, strict=True)]
+    if all(isinstance(a, tuple | list) and len(a) > 1 and equal(a[0], b) for a, b in both):
+        return "You return several things. The first one is right: return it alone."
+    return None
+
+
+def of_lists(got: list, due: list) -> str | None:
+    """Say what is missing from lists, or too much in them.
+
+    >>> of_lists([[0, 1, 1]], [[0, 1]])
+    'The right things, but some are there twice.'
+    """
+    both = [*zip(got, due, strict=True)]
+    if not all(isinstance(a, list) and isinstance(b, list) for a, b in both):
+        return None
+    missing = any(x not in a for a, b in both for x in b)
+    extra = any(x not in b for a, b in both for x in a)
+    if missing and extra:
+        return None
+    if missing:
+        return "What you have is right, but something is missing."
+    if extra:
+        return "All that belongs is there, and something that does not."
+    twice = any(a.count(x) > b.count(x) for a, b in both for x in b)
+    return f"The right things, but {'some are there twice' if twice else 'in another order'}."
+
+
+def _of_parts(got: list, due: list, axes) -> str | None:
+    """Relate the parts of a pair, each by itself."""
+    both = zip(got, due, strict=True)
+    if not all(
+        isinstance(b, tuple) and isinstance(a, tuple | list) and len(a) == len(b) for a, b in both
+    ):
+        return None
+    told = []
+    for n in range(len(due[0])):
+        mine, right = [a[n] for a in got], [b[n] for b in due]
+        if not all(map(equal, mine, right)):
+            words = relation(mine, right, axes) or next(
+                filter(None, map(differ_in_kind, mine, right)), ""
+            )
+            told.append(f"Part {n + 1} of {len(due[0])} is wrong. {words}" if words else "")
+    return " ".join(told) if all(told) else None
+
+
+def _constant(pairs, is_boolean: bool) -> str | None:
+    values = {value for a, _ in pairs for value in a.flatten().tolist()}
+    if len(values) == 1 and any(a.numel() > 1 for a, _ in pairs):
+        value = values.pop()
+        return f"You give {show(bool(value) if is_boolean else value)} everywhere."
+    return None
+
+
+def _exchanged(pairs) -> str | None:
+    """Find a table: wherever this belongs, yours has that; for answers of 0, 1 and ∞ alone."""
+    table = {}
+    for a, b in pairs:
+        if a.shape != b.shape:
+            return None
+        for mine, right in zip(a.flatten().tolist(), b.flatten().tolist(), strict=True):
+            if abs(right) not in (0, 1, math.inf) or repr(table.setdefault(right, mine)) != repr(
+                mine
+            ):
+                return None
+    wrong = [
+        f"where {show(a)} belongs, yours has {show(b)}" for a, b in sorted(table.items()) if a != b
+    ]
+    return "; ".join(wrong).capitalize() + ". The pattern is right." if len(table) > 1 else None
+
+
+def _one_of(changes: Callable, pairs, axes, sentence: str) -> str | None:
+    """Find the one change that makes of each value due what came."""
+    options = [dict(changes(b, axes)) for _, b in pairs]
+    for words in options[0]:
+        both = zip(pairs, options, strict=True)
+        if all(words in option and close(a, option[words]) for (a, _), option in both):
+            return sentence.format(words)
+    return None
+
+
+def _along(axis: int, x: Tensor, axes) -> str:
+    names = axes if len(axes) == x.dim() else ("rows", "columns") if x.dim() == 2 else ()
+    return "" if x.dim() == 1 else f" along the {names[axis]}" if names else f" along axis {axis}"
+
+
+def _changes(x: Tensor, axes) -> Iterator[tuple[str, Tensor]]:
+    """Yield what may have become of a value, with the words for it."""
+    yield "with True and False exchanged", 1 - x
+    for a, b in itertools.combinations(range(x.dim()), 2):
+        yield (
+            "transposed" if x.dim() == 2 else f"with axes {a} and {b} exchanged",
+            x.transpose(a, b),
+        )
+    for axis, size in enumerate(x.shape):
+        along = _along(axis, x, axes)
+        yield f"back to front{along}", x.flip(axis)
+        yield f"moved one place later{along}, the last one in front", x.roll(1, axis)
+        yield f"moved one place earlier{along}, the first one at the end", x.roll(-1, axis)
+        if size:
+            rest, zeros = x.narrow(axis, 0, size - 1), torch.zeros_like(x.narrow(axis, 0, 1))
+            yield f"without the last one{along}", rest
+            yield f"without the first one{along}", x.narrow(axis, 1, size - 1)
+            yield f"moved one place later{along}, with 0 in front", torch.cat([zeros, rest], axis)
+            yield f"cut down to the last one{along}", x.select(axis, size - 1)
+            yield f"cut down to the first one{along}", x.select(axis, 0)
+        if size == 1:
+            yield f"with an axis of length 1 too few, in place {axis}", x.squeeze(axis)
+    for axis in range(x.dim() + 1):
+        yield f"with an axis of length 1 too many, in place {axis}", x.unsqueeze(axis)
+    yield "in another order", x.flatten().sort().values.reshape(x.shape)
+    yield "after an exponential, one step too far", x.exp()
+    yield "after a logarithm, one step too far", x.log()
+    yield "rounded down", x.floor()
+
+
+def _reductions(x: Tensor, axes) -> Iterator[tuple[str, Tensor]]:
+    for axis in range(x.dim() if x.numel() else 0):
+        yield f"the sum{_along(axis, x, axes)}", x.sum(axis)
+        yield f"the mean{_along(axis, x, axes)}", x.mean(axis)
+        yield f"the largest{_along(axis, x, axes)}", x.amax(axis)
+
+
+def _scaled(pairs) -> str | None:
+    """Find one factor, or one summand, for all numbers."""
+    if any(a.shape != b.shape for a, b in pairs):
+        return None
+    a, b = (torch.cat([pair[n].flatten() for pair in pairs]) for n in (0, 1))
+    if len(a) < 2 or not b.any():
+        return None
+    factor, step = (a / b)[b != 0].median(), (a - b).median()
+    if close(a, b * factor):
+        known = (
+            words for value, words in _FACTORS.items() if math.isclose(value, factor, rel_tol=1e-4)
+        )
+        return f"Each of your numbers is the right one times {next(known, show(factor.item()))}."
+    if close(a, b + step):
+        way = "large" if step > 0 else "small"
+        return f"Each of your numbers is {show(step.abs().item())} too {way}."
+    return None
+
+
+def given_back(got: list, cases: list[tuple], names: list[str]) -> str | None:
+    """Is the answer one of the arguments, as it came?
+
+    >>> given_back([torch.ones(2)], [(3, torch.ones(2))], ["n", "x"])
+    'You give back `x` as it came.'
+    """
+    for n, name in enumerate(names):
+        pairs = [(as_tensor(a), as_tensor(case[n])) for a, case in zip(got, cases, strict=True)]
+        is_it = (
+            a is not None and b is not None and a.numel() > 1 and close(a, b) for a, b in pairs
+        )
+        if all(is_it):
+            return f"You give back `{name}` as it came."
+    return None
+
+
+def unseen(
+    answer: Callable, reference: Callable, cases: list[tuple], names: list[str]
+) -> str | None:
+    """Find the arguments that an answer never looks at, though the right one must.
+
+    >>> unseen(lambda a, b: b, lambda a, b: a + b, [(1, 2), (3, 4)], ["a", "b"])
+    'Your answer does not depend on `a`: whatever comes in there, you give the same.'
+    """
+    found = [name for n, name in enumerate(names) if _is_unseen(answer, reference, cases, n)]
+    if found and len(found) == len(names):
+        return "You give the same answer, whatever numbers come in."
+    told = " and ".join(f"`{name}`" for name in found)
+    return (
+        f"Your answer does not depend on {told}: whatever comes in there, you give the same."
+        if found
+        else None
+    )
+
+
+def _is_unseen(answer: Callable, reference: Callable, cases: list[tuple], n: int) -> bool:
+    """Put the value of another case there; the right answer moves, and this one never does."""
+    moved = 0
+    for case, other in itertools.permutations(cases, 2):
+        a, b = case[n], other[n]
+        if (isinstance(a, Tensor) and (a.shape, a.dtype) != (b.shape, b.dtype)) or equal(a, b):
+            continue
+        both = [case, (*case[:n], b, *case[n + 1 :])]
+        right, mine = ([run(one, arguments) for arguments in both] for one in (reference, answer))
+        if not any(outcome.error for outcome in (*right, mine[0])):
+            if mine[1].error or not equal(mine[0].value, mine[1].value):
+                return False
+            moved += not equal(right[0].value, right[1].value)
+    return moved > 1  # one exchange alone may be without effect by chance
+
+
+def which_cases(cases: list[tuple], wrong: list[int], names: list[str]) -> str | None:
+    """Find a property of the cases that tells the wrong ones from the right ones.
+
+    >>> which_cases([(0, 1), (1, 2), (2, 3)], [1], ["query", "key"])
+    'Of the examples, those go wrong where query is 1.'
+    """
+    right, rows = len(cases) - len(wrong), [dict(_properties(case, names)) for case in cases]
+    for name in rows[0] if right else ():
+        marks = [row.get(name) for row in rows]
+        if all(mark is (n in wrong) for n, mark in enumerate(marks)):
+            return f"Of the examples, those go wrong where {name}."
+        if min(right, len(wrong)) > 1 and all(
+            mark is (n not in wrong) for n, mark in enumerate(marks)
+        ):
+            return f"Of the examples, only those are right where {name}."
+    return None
+
+
+def _properties(case: tuple, names: list[str]) -> Iterator[tuple[str, bool]]:
+    sizes, others = {"": {}, "rows": {}, "width": {}}, []  # only like is compared with like
+    for name, value in zip(names, case, strict=True):
+        if isinstance(value, Tensor):
+            rows, *width = value.shape
+            sizes["rows"][f"the length of {name}"] = rows
+            if len(width) == 1:
+                sizes["width"][f"the width of {name}"] = width[0]
+                others.append((f"{name} is square", rows == width[0]))
+            if value.dtype == torch.bool and value.dim() == 2:
+                others.append((f"a row of {name} is blocked altogether", bool(value.all(-1).any())))
+            elif value.is_floating_point():
+                others.append((f"numbers in {name} are large", bool((value.abs() >= 100).any())))
+                others.append((f"there is a 0 in {name}", bool((value == 0).any())))
+            elif value.dim() == 1:
+                others.append((f"{name} does not ascend", bool((value.diff() < 0).any())))
+        elif isinstance(value, list):
+            others.append((f"something stands in {name} twice", len({*value}) < len(value)))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            sizes[""][name] = value
+    for numbers in sizes.values():
+        for (a, x), (b, y) in itertools.combinations(numbers.items(), 2):
+            yield f"{a} equals {b}", x == y
+            yield f"{a} is larger than {b}", x > y
+            yield f"{a} is smaller than {b}", x < y
+    for name, value in (sizes[""] | sizes["rows"]).items():
+        yield from ((f"{name} is {limit}", value == limit) for limit in (0, 1))
+        yield from ((f"{name} is more than {limit}", value > limit) for limit in (0, 1))
+    yield from others
+
+
+def place(got: list, due: list, axes: tuple[str, ...] = ()) -> str | None:
+    """Say which entries are wrong, if one place holds all of them.
+
+    >>> place([torch.ones(2, 2)], [torch.ones(2, 2).tril()], ("query", "key"))
+    'All that is wrong stands just above the diagonal.'
+    """
+    held: dict[str, list[bool]] = {}
+    for a, b in zip(map(as_tensor, got), map(as_tensor, due), strict=True):
+        if a is None or b is None or a.shape != b.shape or b.numel() < 2:
+            return None
+        bad = ~torch.isclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
+        if bad.any() and not bad.all():
+            for name, spot in _spots(a, axes):
+                held.setdefault(name, []).append(bool((bad <= spot).all()))
+    counted = max(map(len, held.values()), default=0)
+    name = next(
+        (name for name, marks in held.items() if all(marks) and len(marks) == counted), None
+    )
+    if name == "NaN":
+        return "All that is wrong is NaN: look for 0/0, ∞ − ∞ or 0 · ∞."
+    return f"All that is wrong stands {name}." if name else None
+
+
+def _spots(a: Tensor, axes: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
+    ones = torch.ones_like(a)
+    yield "NaN", a.isnan()
+    if axes == ("query", "key"):
+        for first, last, name in (
+            (0, 0, "on the diagonal"),
+            (1, 1, "just above the diagonal"),
+            (1, None, "above the diagonal"),
+            (-1, -1, "just below the diagonal"),
+            (None, -1, "below the diagonal"),
+            (0, None, "on and above the diagonal"),
+            (None, 0, "on and below the diagonal"),
+        ):
+            spot = ones if first is None else ones.triu(first)
+            yield name, spot if last is None else spot.tril(last)
+    for axis, size in enumerate(a.shape):
+        shape = [-1 if other == axis else 1 for other in range(a.dim())]
+        index = torch.arange(size).reshape(shape).expand(a.shape)
+        one = {1: ["place"], 2: ["row", "column"]}.get(a.dim(), [])
+        one = one[axis] if one else f"part of axis {axis}"
+        yield f"in the first {one}", index == 0
+        yield f"in the last {one}", index == size - 1
+        yield f"after the first {one}", index > 0
+        yield f"before the last {one}", index < size - 1
