@@ -264,10 +264,6 @@ def _agree(a: Tensor, b: Tensor | None) -> bool:
     return close(a[both], b[both]) and int(both.sum()) * 2 >= both.numel()
 
 
-def _of_lists(trial: Trial) -> str | None:
-    return relations.of_lists(*_values(trial))
-
-
 def _later_error(trial: Trial) -> str:
     """An error on another case than the one that is shown."""
     error = next((outcome.error for outcome in trial.got if outcome.error), "")
@@ -276,5 +272,5 @@ def _later_error(trial: Trial) -> str:
 
 LAYERS = (
     *(_known, _forbidden, _thrown_away, _error, _neighbour, _changed, _unseen, _relation),
-    *(_nearly, _two_slips, _composed, _of_lists, _later_error),
+    *(_nearly, _two_slips, _composed, _later_error),
 )

@@ -1,8 +1,14 @@
-"""What relates the values that came to those that were due, in words; no solution is needed."""
+"""What relates the values that came to those that were due, in words; no solution is needed.
 
+How one may be made of the other, and where what is wrong may stand, are lines of relations.txt.
+"""
+
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from importlib.resources import files
+from types import CodeType
 from typing import Any
 
 import torch
@@ -47,54 +53,52 @@ def relation(got: list, due: list, axes: tuple[str, ...] = ()) -> str | None:
     >>> relation([torch.tensor([2.0, 4.0])], [torch.tensor([1.0, 2.0])])
     'Each of your numbers is the right one times 2.'
     """
-    if words := _first_of_several(got, due) or _of_parts(got, due, axes):
+    both = [*zip(got, due, strict=True)]
+    if all(isinstance(a, tuple | list) and len(a) > 1 and equal(a[0], b) for a, b in both):
+        return "You return several things. The first one is right: return it alone."
+    if words := _of_parts(got, due, axes):
         return words
-    pairs = [(as_tensor(a), as_tensor(b)) for a, b in zip(got, due, strict=True)]
+    pairs = [(as_tensor(a), as_tensor(b)) for a, b in both]
     if any(a is None or b is None for a, b in pairs):
         return None
     if all(close(a, b) for a, b in pairs):
         return "The numbers are right; what holds them is not."
+    is_boolean = isinstance(got[0], Tensor) and got[0].dtype == torch.bool
     return (
-        _constant(pairs, isinstance(got[0], Tensor) and got[0].dtype == torch.bool)
+        _constant(pairs, is_boolean)
         or _exchanged(pairs)
-        or _one_of(_changes, pairs, axes, "You have the right answer {}.")
-        or _one_of(_reductions, pairs, axes, "One step too far: you give {} of the right answer.")
-        or _one_of(
-            _reductions,
-            [(b, a) for a, b in pairs],
-            axes,
-            "A last step is missing: {} of what you return is the right answer.",
-        )
+        or _made("y = ", pairs, axes)
+        or _made("x = ", [(b, a) for a, b in pairs], axes)
         or _scaled(pairs)
     )
 
 
-def _first_of_several(got: list, due: list) -> str | None:
-    both = [*zip(got, due, strict=True)]
-    if all(isinstance(a, tuple | list) and len(a) > 1 and equal(a[0], b) for a, b in both):
-        return "You return several things. The first one is right: return it alone."
+@functools.cache
+def _rules(start: str) -> list[tuple[CodeType, str]]:
+    """Read the rules that begin so: what is to be evaluated, and the words."""
+    text = files(__package__).joinpath("relations.txt").read_text(encoding="utf-8")
+    lines = (line.removeprefix(start) for line in text.splitlines() if line.startswith(start))
+    pairs = (line.rsplit(" | ", 1) for line in lines)
+    return [(compile(code, "<relation>", "eval"), words) for code, words in pairs]
+
+
+def _made(start: str, pairs: list[tuple[Tensor, Tensor]], axes) -> str | None:
+    """Find the rule by which the first of each pair is made of the second."""
+
+    def fits(code: CodeType, a: Tensor, b: Tensor, axis: int) -> bool:
+        try:
+            return close(a, eval(code, {"x": b, "y": b, "a": axis, "torch": torch}))  # our own rule
+        except (IndexError, RuntimeError):  # no such axis
+            return False
+
+    dims = pairs[0][1].dim()
+    for code, words in _rules(start):
+        for axis in range(dims + 1 if "a" in code.co_names else 1):
+            if all(fits(code, a, b, axis) for a, b in pairs):
+                names = axes if len(axes) == dims else ("rows", "columns") if dims == 2 else ()
+                along = f" along the {names[axis]}" if axis < len(names) else f" along axis {axis}"
+                return words.format(along=along if dims > 1 else "")
     return None
-
-
-def of_lists(got: list, due: list) -> str | None:
-    """Say what is missing from lists, or too much in them.
-
-    >>> of_lists([[0, 1, 1]], [[0, 1]])
-    'The right things, but some are there twice.'
-    """
-    both = [*zip(got, due, strict=True)]
-    if not all(isinstance(a, list) and isinstance(b, list) for a, b in both):
-        return None
-    missing = any(x not in a for a, b in both for x in b)
-    extra = any(x not in b for a, b in both for x in a)
-    if missing and extra:
-        return None
-    if missing:
-        return "What you have is right, but something is missing."
-    if extra:
-        return "All that belongs is there, and something that does not."
-    twice = any(a.count(x) > b.count(x) for a, b in both for x in b)
-    return f"The right things, but {'some are there twice' if twice else 'in another order'}."
 
 
 def _of_parts(got: list, due: list, axes) -> str | None:
@@ -138,58 +142,6 @@ def _exchanged(pairs) -> str | None:
         f"where {show(a)} belongs, yours has {show(b)}" for a, b in sorted(table.items()) if a != b
     ]
     return "; ".join(wrong).capitalize() + ". The pattern is right." if len(table) > 1 else None
-
-
-def _one_of(changes: Callable, pairs, axes, sentence: str) -> str | None:
-    """Find the one change that makes of each value due what came."""
-    options = [dict(changes(b, axes)) for _, b in pairs]
-    for words in options[0]:
-        both = zip(pairs, options, strict=True)
-        if all(words in option and close(a, option[words]) for (a, _), option in both):
-            return sentence.format(words)
-    return None
-
-
-def _along(axis: int, x: Tensor, axes) -> str:
-    names = axes if len(axes) == x.dim() else ("rows", "columns") if x.dim() == 2 else ()
-    return "" if x.dim() == 1 else f" along the {names[axis]}" if names else f" along axis {axis}"
-
-
-def _changes(x: Tensor, axes) -> Iterator[tuple[str, Tensor]]:
-    """Yield what may have become of a value, with the words for it."""
-    yield "with True and False exchanged", 1 - x
-    for a, b in itertools.combinations(range(x.dim()), 2):
-        yield (
-            "transposed" if x.dim() == 2 else f"with axes {a} and {b} exchanged",
-            x.transpose(a, b),
-        )
-    for axis, size in enumerate(x.shape):
-        along = _along(axis, x, axes)
-        yield f"back to front{along}", x.flip(axis)
-        yield f"moved one place later{along}, the last one in front", x.roll(1, axis)
-        yield f"moved one place earlier{along}, the first one at the end", x.roll(-1, axis)
-        if size:
-            rest, zeros = x.narrow(axis, 0, size - 1), torch.zeros_like(x.narrow(axis, 0, 1))
-            yield f"without the last one{along}", rest
-            yield f"without the first one{along}", x.narrow(axis, 1, size - 1)
-            yield f"moved one place later{along}, with 0 in front", torch.cat([zeros, rest], axis)
-            yield f"cut down to the last one{along}", x.select(axis, size - 1)
-            yield f"cut down to the first one{along}", x.select(axis, 0)
-        if size == 1:
-            yield f"with an axis of length 1 too few, in place {axis}", x.squeeze(axis)
-    for axis in range(x.dim() + 1):
-        yield f"with an axis of length 1 too many, in place {axis}", x.unsqueeze(axis)
-    yield "in another order", x.flatten().sort().values.reshape(x.shape)
-    yield "after an exponential, one step too far", x.exp()
-    yield "after a logarithm, one step too far", x.log()
-    yield "rounded down", x.floor()
-
-
-def _reductions(x: Tensor, axes) -> Iterator[tuple[str, Tensor]]:
-    for axis in range(x.dim() if x.numel() else 0):
-        yield f"the sum{_along(axis, x, axes)}", x.sum(axis)
-        yield f"the mean{_along(axis, x, axes)}", x.mean(axis)
-        yield f"the largest{_along(axis, x, axes)}", x.amax(axis)
 
 
 def _scaled(pairs) -> str | None:
@@ -322,39 +274,21 @@ def place(got: list, due: list, axes: tuple[str, ...] = ()) -> str | None:
         if a is None or b is None or a.shape != b.shape or b.numel() < 2:
             return None
         bad = ~torch.isclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
-        if bad.any() and not bad.all():
-            for name, spot in _spots(a, axes):
-                held.setdefault(name, []).append(bool((bad <= spot).all()))
+        for name, spot in _spots(a, axes) if bad.any() and not bad.all() else ():
+            held.setdefault(name, []).append(bool((bad <= spot).all()))
     counted = max(map(len, held.values()), default=0)
-    name = next(
-        (name for name, marks in held.items() if all(marks) and len(marks) == counted), None
-    )
-    if name == "NaN":
-        return "All that is wrong is NaN: look for 0/0, ∞ − ∞ or 0 · ∞."
-    return f"All that is wrong stands {name}." if name else None
+    names = (name for name, marks in held.items() if all(marks) and len(marks) == counted)
+    return f"All that is wrong stands {name}." if (name := next(names, None)) else None
 
 
-def _spots(a: Tensor, axes: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
-    ones = torch.ones_like(a)
-    yield "NaN", a.isnan()
-    if axes == ("query", "key"):
-        for first, last, name in (
-            (0, 0, "on the diagonal"),
-            (1, 1, "just above the diagonal"),
-            (1, None, "above the diagonal"),
-            (-1, -1, "just below the diagonal"),
-            (None, -1, "below the diagonal"),
-            (0, None, "on and above the diagonal"),
-            (None, 0, "on and below the diagonal"),
-        ):
-            spot = ones if first is None else ones.triu(first)
-            yield name, spot if last is None else spot.tril(last)
-    for axis, size in enumerate(a.shape):
-        shape = [-1 if other == axis else 1 for other in range(a.dim())]
-        index = torch.arange(size).reshape(shape).expand(a.shape)
-        one = {1: ["place"], 2: ["row", "column"]}.get(a.dim(), [])
-        one = one[axis] if one else f"part of axis {axis}"
-        yield f"in the first {one}", index == 0
-        yield f"in the last {one}", index == size - 1
-        yield f"after the first {one}", index > 0
-        yield f"before the last {one}", index < size - 1
+def _spots(y: Tensor, axes: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
+    one_of = {1: ["place"], 2: ["row", "column"]}.get(y.dim(), [])
+    for code, words in _rules("at "):
+        if "diagonal" in words and axes != ("query", "key"):
+            continue
+        for axis, n in enumerate(y.shape if "i" in code.co_names else y.shape[:1]):
+            shape = [-1 if other == axis else 1 for other in range(y.dim())]
+            known = {"y": y, "n": n, "i": torch.arange(n).reshape(shape).expand(y.shape)}
+            spot = eval(code, known | {"ones": torch.ones_like(y)})  # our own rule
+            one = one_of[axis] if one_of else f"part of axis {axis}"
+            yield words.format(one=one), spot

@@ -7,7 +7,6 @@ import torch
 
 from causal_lab.exercises.relations import (
     given_back,
-    of_lists,
     place,
     relation,
     unseen,
@@ -77,21 +76,6 @@ def test_the_parts_of_a_pair_are_told_apart():
     assert relation([(x, x * x) for x in X], due) is None
 
 
-@pytest.mark.parametrize(
-    ("got", "said"),
-    [
-        ([[0, 1], [0]], "something is missing"),
-        ([[0, 1, 2, 9], [0, 1]], "something that does not"),
-        ([[0, 1, 1, 2], [0, 1]], "some are there twice"),
-        ([[2, 1, 0], [0, 1]], "in another order"),
-        ([[0, 9], [0, 1]], None),
-    ],
-)
-def test_lists_are_compared_by_what_they_hold(got, said):
-    words = of_lists(got, [[0, 1, 2], [0, 1]])
-    assert words is None if said is None else said in words
-
-
 def test_an_argument_given_back_is_told():
     cases = [(x, 2) for x in X]
     assert given_back(X, cases, ["x", "n"]) == "You give back `x` as it came."
@@ -134,7 +118,7 @@ def test_the_cases_that_go_wrong_are_told_by_what_they_have_in_common():
         (lambda x: x + torch.ones(4, 4).tril(-1), "below the diagonal"),
         (lambda x: x.index_fill(0, torch.tensor(1), 9.0), "after the first row"),
         (lambda x: x.index_fill(1, torch.tensor(2), 9.0), "after the first column"),
-        (lambda x: x.masked_fill(x == 1, torch.nan), "is NaN"),
+        (lambda x: x.masked_fill(x == 1, torch.nan), "where yours is NaN"),
     ],
 )
 def test_the_place_of_what_is_wrong_is_told(spoil, said):
