@@ -17,7 +17,7 @@ from causal_lab.exercises.outcomes import Outcome, kind, run, same
 from causal_lab.exercises.relations import as_tensor, close
 
 LEAD = "Your answer behaves exactly like the solution, except that "
-PAIRS = 1200  # of slips that are tried
+PAIRS = 800  # of slips that are tried
 
 
 @dataclass(frozen=True)
