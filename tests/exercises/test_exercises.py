@@ -88,6 +88,20 @@ def test_a_sign_betrays_a_misconception_whatever_else_is_wrong():
     assert double([odd]).diagnose(lambda x: "text").misconception is None  # the sign cannot say
 
 
+def test_what_changes_its_input_is_told_so_even_if_its_values_are_a_misconceptions():
+    def first_and_more(x):
+        x.append(7)
+        return x[0]
+
+    source = "def total(x):\n    return sum(x)"
+    first = Misconception("first", "You take the first.", lambda x: x[0])
+    exercise = Exercise("total", "easy", 1, [source], [([1, 2],), ([3, 5, 4],), ([0, 2],)], [first])
+    verdict = exercise.diagnose(first_and_more)
+    assert verdict.layer == "changed"
+    assert "You write into the list that you were given" in verdict.hints[-1]
+    assert exercise.diagnose(lambda x: x[0]).misconception is first
+
+
 def test_what_is_right_by_what_is_forbidden_is_not_accepted():
     exercise = double(forbidden={"sum": "not by sum."})
     assert exercise.diagnose(lambda x: x + x).passed is True

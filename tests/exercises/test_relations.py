@@ -94,6 +94,10 @@ def test_an_argument_that_is_never_looked_at_is_told():
     assert unseen_by(lambda T, t: T - t) is None
 
 
+def test_one_exchange_is_no_evidence_that_an_argument_is_not_looked_at():
+    assert unseen(lambda a, b: a, lambda a, b: a * b, [(0, 1), (5, 2)], ["a", "b"]) is None
+
+
 def test_the_cases_that_go_wrong_are_told_by_what_they_have_in_common():
     cases = [
         (torch.ones(2, 2), 1),
