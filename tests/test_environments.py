@@ -14,7 +14,8 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 WORKFLOW_FOLDER = ROOT / ".github" / "workflows"
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = SETTINGS["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,6 +32,15 @@ def is_supported(python):
 def pinned(name):
     text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     return re.search(rf"^{name}==(.+)$", text, re.M)[1]
+
+
+def test_what_is_no_python_goes_along_with_the_package():
+    """An installation without it works until somebody needs it: in Colab, for example."""
+    named = SETTINGS["tool"]["setuptools"]["package-data"]
+    for path in (ROOT / "causal_lab").rglob("*.*"):
+        if path.suffix not in (".py", ".pyc"):
+            package = ".".join(path.relative_to(ROOT).parent.parts)
+            assert any(path.match(pattern) for pattern in named.get(package, ())), path
 
 
 # --- environment.yml: conda, and Binder by way of repo2docker

@@ -47,14 +47,14 @@ class Trial:
 
     @functools.cached_property
     def telling(self) -> int:
-        """The smallest case that tells something: some of it right, some of it wrong."""
+        """The smallest case that tells something: some of it right, or enough of it to see."""
 
         def silence(n: int) -> int:
             a, b = _numbers(self.got[n]), as_tensor(self.due[n].value)
             if a is None or b is None or a.shape != b.shape:
                 return a is not None and b is not None and a.numel() < 2
-            is_all_wrong = not torch.isclose(a, b, rtol=1e-5, atol=1e-5, equal_nan=True).any()
-            return is_all_wrong * (1 + (b.numel() < 2))
+            some_right = torch.isclose(a, b, rtol=1e-5, atol=1e-5, equal_nan=True).any()
+            return 0 if some_right or b.numel() > 3 else 1 + (b.numel() < 2)
 
         return min(self.wrong, key=silence)
 

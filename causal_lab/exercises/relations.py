@@ -269,15 +269,20 @@ def place(got: list, due: list, axes: tuple[str, ...] = ()) -> str | None:
     >>> place([torch.ones(2, 2)], [torch.ones(2, 2).tril()], ("query", "key"))
     'All that is wrong stands just above the diagonal.'
     """
-    held: dict[str, list[bool]] = {}
+    held: dict[str, list[tuple[bool, bool]]] = {}
     for a, b in zip(map(as_tensor, got), map(as_tensor, due), strict=True):
         if a is None or b is None or a.shape != b.shape or b.numel() < 2:
             return None
         bad = ~torch.isclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
-        for name, spot in _spots(a, axes) if bad.any() and not bad.all() else ():
-            held.setdefault(name, []).append(bool((bad <= spot).all()))
+        for name, spot in _spots(a, axes) if bad.any() else ():
+            held.setdefault(name, []).append((bool((bad <= spot).all()), not bool(spot.all())))
     counted = max(map(len, held.values()), default=0)
-    names = (name for name, marks in held.items() if all(marks) and len(marks) == counted)
+    names = (
+        name
+        for name, marks in held.items()
+        if len(marks) == counted and all(covers for covers, _ in marks)
+        if any(is_part for _, is_part in marks)  # else it says nothing
+    )
     return f"All that is wrong stands {name}." if (name := next(names, None)) else None
 
 

@@ -132,6 +132,14 @@ def test_the_place_of_what_is_wrong_is_told(spoil, said):
     assert place([due + 1], [due], ("query", "key")) is None
 
 
+def test_a_place_holds_in_every_case_and_is_not_all_of_it():
+    due = [torch.arange(4.0).reshape(1, 4), torch.arange(16.0).reshape(4, 4)]
+    first = [torch.tensor([[9.0, 1.0, 2.0, 3.0]]), due[1]]
+    assert place(first, due, ("query", "key")) == "All that is wrong stands on the diagonal."
+    assert place([first[0], due[1] + 1], due, ("query", "key")) is None
+    assert place([due[0] + 1, due[1]], due) is None  # "in the first row" of a single row
+
+
 def test_a_matrix_of_values_has_no_diagonal_to_speak_of():
     due = torch.arange(16.0).reshape(4, 4)
     assert "diagonal" not in (place([due + torch.eye(4)], [due]) or "")

@@ -54,6 +54,8 @@ def test_the_smallest_telling_case_is_shown():
     exercise = Exercise("mask", "easy", 1, [source], [(1,), (2,), (3,)], [])
     # At T = 1 all is wrong, and nothing is learned from it: some is right at T = 2.
     assert "mask(2)" in exercise.diagnose(lambda T: torch.ones(T, T).triu()).text
+    # Where nothing is right, four numbers show enough.
+    assert "mask(2)" in exercise.diagnose(lambda T: torch.ones(T, T) + 1).text
     # A single number says little of a wrong shape.
     assert "mask(2)" in exercise.diagnose(lambda T: torch.ones(T)).text
 
