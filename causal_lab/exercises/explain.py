@@ -98,10 +98,10 @@ def explain(trial: Trial) -> Explanation:
     'the limit `key` is one too low.'
     """
     place = _place(trial)
-    for layer in LAYERS:
+    for name, layer in LAYERS.items():
         if found := layer(trial):
             found = found if isinstance(found, Explanation) else Explanation(found)
-            return replace(found, layer=layer.__name__[1:], place=place)
+            return replace(found, layer=name, place=place)
     return Explanation(layer="place" if place else "", place=place)
 
 
@@ -139,7 +139,7 @@ def _known(trial: Trial) -> Explanation | None:
 
 def _forbidden(trial: Trial) -> str:
     words = trial.exercise.forbidden_in(trial.answer)
-    return words and f"Besides being wrong, {words}"
+    return words and f"Besides, {words}"
 
 
 def _thrown_away(trial: Trial) -> str:
@@ -154,10 +154,6 @@ def _thrown_away(trial: Trial) -> str:
                 f"write x = x.{name}(…)."
             )
     return ""
-
-
-def _error(trial: Trial) -> str:
-    return hint(trial.got[trial.telling].error)
 
 
 def _neighbour(trial: Trial) -> str:
@@ -177,18 +173,9 @@ def _changed(trial: Trial) -> str:
     return ""
 
 
-def _unseen(trial: Trial) -> str | None:
-    exercise = trial.exercise
-    return relations.unseen(trial.answer, exercise.reference, exercise.cases, exercise.parameters)
-
-
 def _relation(trial: Trial) -> str | None:
-    if any(outcome.error for outcome in trial.got):
-        return None
-    got, due = _values(trial)
-    exercise = trial.exercise
-    words = relations.relation(got, due, exercise.axes)
-    return words or relations.given_back(got, exercise.cases, exercise.parameters)
+    has_values = not any(outcome.error for outcome in trial.got)
+    return relations.relation(*_values(trial), trial.exercise.axes) if has_values else None
 
 
 def _two_slips(trial: Trial) -> str:
@@ -264,13 +251,23 @@ def _agree(a: Tensor, b: Tensor | None) -> bool:
     return close(a[both], b[both]) and int(both.sum()) * 2 >= both.numel()
 
 
-def _later_error(trial: Trial) -> str:
+def _elsewhere(trial: Trial) -> str:
     """An error on another case than the one that is shown."""
     error = next((outcome.error for outcome in trial.got if outcome.error), "")
     return error and f"On other examples it stops with {error}. {hint(error)}"
 
 
-LAYERS = (
-    *(_known, _forbidden, _thrown_away, _error, _neighbour, _changed, _unseen, _relation),
-    *(_nearly, _two_slips, _composed, _later_error),
-)
+LAYERS = {
+    "known": _known,
+    "forbidden": _forbidden,
+    "thrown away": _thrown_away,
+    "error": lambda trial: hint(trial.got[trial.telling].error),
+    "neighbour": _neighbour,
+    "changed": _changed,
+    "unseen": lambda trial: relations.unseen(trial.answer, trial.exercise),
+    "relation": _relation,
+    "nearly": _nearly,
+    "two slips": _two_slips,
+    "composed": _composed,
+    "elsewhere": _elsewhere,
+}

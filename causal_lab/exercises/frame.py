@@ -1,13 +1,18 @@
 """An exercise is data: a solution, small cases, and misconceptions with a sentence each."""
 
+import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import CodeType
+
+import torch
+from torch import Tensor
 
 from causal_lab.exercises.explain import Trial, explain
 from causal_lab.exercises.neighbours import Program
-from causal_lab.exercises.outcomes import TOLERANCE, Outcome, gradients, names_used, run
+from causal_lab.exercises.outcomes import TOLERANCE, Outcome, run
 from causal_lab.exercises.showing import counterexample
 
 
@@ -134,7 +139,7 @@ class Exercise:
     def forbidden_in(self, answer: Callable) -> str:
         """Say what an answer uses that the task forbids; nothing if it does not."""
         code = getattr(answer, "__code__", None)
-        used = {*names_used(code)} if code else ()
+        used = {*_names_in(code)} if code else ()
         return next((words for name, words in self.forbidden.items() if name in used), "")
 
     def _objection(self, trial: Trial) -> str:
@@ -144,7 +149,7 @@ class Exercise:
         for kind, remedy in (outcome.changed for outcome in trial.got if outcome.changed):
             return f"your function changes the {kind} it was given. Work on a copy: {remedy}."
         for case in self.cases if self.compare_gradients else ():
-            mine, right = (gradients(one, case) for one in (trial.answer, self.reference))
+            mine, right = (_gradients(one, case) for one in (trial.answer, self.reference))
             if any(a.isnan().any() > b.isnan().any() for a, b in zip(mine, right, strict=False)):
                 return (
                     "their gradients are not: some are NaN, and a step of training would make all "
@@ -184,3 +189,29 @@ def checker(*exercises: Exercise) -> Callable[[Callable], Verdict]:
 
     check.exercises = exercises
     return check
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    """Give every name that a function uses, inner functions included."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_in(constant)
+
+
+def _gradients(answer: Callable, case: tuple) -> list[Tensor]:
+    """Give the gradients of the outputs, weighed unequally, by the floating arguments.
+
+    An answer that keeps none, or cannot run so, gives an empty list: it has nothing to compare.
+    """
+    arguments, leaves = copy.deepcopy(case), []
+    for argument in arguments:
+        if isinstance(argument, Tensor) and argument.is_floating_point():
+            leaves.append(argument.requires_grad_())
+    try:
+        value = answer(*arguments)
+        weights = torch.arange(1.0, 1 + value.numel()).reshape(value.shape)
+        found = torch.autograd.grad((value * weights).sum(), leaves, allow_unused=True)
+    except Exception:  # in place on a leaf, through NumPy, without a graph
+        return []
+    return [gradient for gradient in found if gradient is not None]

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 ROUNDS = 100  # of a while loop; a slip may make it run for ever
 SHORT = 44  # signs of code that are quoted in a sentence
+_parsed = functools.cache(ast.parse)  # a module is read once
 MODULES = {"torch", "math", "F", "special", "linalg"}
 ALONG = {"sum", "mean", "any", "all", "amax", "softmax", "cumsum", "cat", "flatten", "stack"}
 SCOPE = {"torch": torch, "math": math, "F": F, "cross_entropy": F.cross_entropy}
@@ -53,7 +54,7 @@ def match(pattern, node, found: dict) -> bool:
     """
     if isinstance(pattern, ast.Name) and _is_hole(pattern.id):
         is_module = isinstance(node, ast.Name | ast.Attribute) and _name(node) in MODULES
-        if is_module or (pattern.id == "N" and number(node) is None):
+        if is_module or (pattern.id == "N" and _number(node) is None):
             return False
         known = found.setdefault(pattern.id, node)
         return known is node or ast.dump(known) == ast.dump(node)
@@ -118,14 +119,10 @@ def _name(node: ast.AST) -> str:
     return getattr(node, "attr", getattr(node, "id", ""))
 
 
-def number(node) -> float | None:
-    """Give the number that an expression is, with its sign; None if it is none.
-
-    >>> number(parse("-2")), number(parse("x"))
-    (-2, None)
-    """
+def _number(node) -> float | None:
+    """Give the number that an expression is, with its sign; None if it is none."""
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        value = number(node.operand)
+        value = _number(node.operand)
         return None if value is None else -value
     is_number = isinstance(node, ast.Constant) and type(node.value) in (int, float)
     return node.value if is_number else None
@@ -219,7 +216,7 @@ class Program:
                 return names.get(node.id, "name")
             return f"{type(node).__name__} {_name(node)}{getattr(node, 'value', '')!s:.1}"
 
-        pieces = ((word(node), word(parents[0][0])) for node, parents in places(self.tree))
+        pieces = ((word(node), word(parents[0][0])) for node, parents in _places(self.tree))
         return Counter(itertools.chain.from_iterable((a, (a, b)) for a, b in pieces))
 
     def likeness(self, other: "Program") -> float:
@@ -260,23 +257,14 @@ class Neighbour:
         return None if both is self.program else both
 
 
-@functools.cache
-def _parsed(text: str) -> ast.Module:
-    return ast.parse(text)
-
-
-def places(node: ast.AST, parents: tuple = ()) -> Iterator[tuple[ast.AST, tuple]]:
-    """Walk through a tree; give each node with all that it stands in, the nearest first.
-
-    >>> [ast.unparse(node) for node, _ in places(parse("f(x) + 1"))]
-    ['f(x)', 'f', 'x', '1']
-    """
+def _places(node: ast.AST, parents: tuple = ()) -> Iterator[tuple[ast.AST, tuple]]:
+    """Walk through a tree; give each node with all that it stands in, the nearest first."""
     for field, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.expr | ast.stmt | ast.keyword | ast.comprehension):
                 here = ((node, field), *parents)
                 yield child, here
-                yield from places(child, here)
+                yield from _places(child, here)
 
 
 def replace(tree, old, new):
@@ -306,17 +294,20 @@ def _slips(tree: ast.FunctionDef) -> Iterator[tuple[ast.AST, ast.AST, str]]:
     """Yield what stands there, what stands there instead, and the sentence."""
     parameters, local = [argument.arg for argument in tree.args.args], _assigned(tree)
     quote = functools.partial(_quote, {k: v for k, v in local.items() if k not in parameters})
-    for node, ((parent, field), *further) in places(tree):
+    for node, ((parent, field), *further) in _places(tree):
         if field == "func" or isinstance(getattr(node, "ctx", None), ast.Store):
             continue
         for pattern, new, sentence in rules().get(type(node), ()):
-            if match(pattern, node, found := {}) and not _is_signed(pattern, parent):
+            is_number = isinstance(pattern, ast.Name)  # the minus before it belongs to it
+            if match(pattern, node, found := {}) and not (
+                is_number and isinstance(parent, ast.UnaryOp)
+            ):
                 told = {k: v if isinstance(v, str) else quote(v) for k, v in found.items()}
                 yield node, fill(new, found), sentence.format(**told, AROUND=quote(parent))
         if isinstance(node, ast.Name) and node.id in {*parameters, *local}:
             yield from _other_names(node, parent, further, [*parameters, *local], quote)
         if isinstance(parent, ast.Return):
-            parts = [part for part, _ in places(node) if isinstance(part, ast.Call | ast.BinOp)]
+            parts = [part for part, _ in _places(node) if isinstance(part, ast.Call | ast.BinOp)]
             for part in [*parts, *map(parse, local)]:
                 yield node, part, f"the last step is missing: {quote(part)} is returned as it is"
     for a, b in itertools.combinations(parameters, 2):
@@ -344,14 +335,9 @@ def _quote(local: dict[str, ast.AST], node) -> str:
     if not isinstance(node, ast.AST):
         return ""
     text = ast.unparse(node).replace("-torch.inf", "−∞").splitlines()[0]
-    if number(node) is not None:
+    if _number(node) is not None:
         return text.replace("-", "−")
     return f"`{text}`" if len(text) <= SHORT else f"`{text[: SHORT - 2]} …`"
-
-
-def _is_signed(pattern: ast.AST, parent: ast.AST) -> bool:
-    """Is it the number behind a minus? The minus belongs to it."""
-    return isinstance(pattern, ast.Name) and isinstance(parent, ast.UnaryOp)
 
 
 def _other_names(node: ast.Name, parent, further, names: list[str], quote) -> Iterator[tuple]:

@@ -3,8 +3,7 @@
 import cmath
 import copy
 import linecache
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,30 +44,6 @@ def run(answer: Callable, case: tuple) -> Outcome:
             remedy = "x.clone()" if isinstance(before, Tensor) else "copy.deepcopy(x)"
             return Outcome(value, changed=(kind, remedy))
     return Outcome(value)
-
-
-def gradients(answer: Callable, case: tuple) -> list[Tensor]:
-    """Give the gradient of the outputs, weighed unequally, by each floating argument.
-
-    An answer that keeps none, or cannot run so, gives an empty list: it has nothing to compare.
-
-    >>> gradients(lambda x: x * x, (torch.tensor([1.0, 3.0]),))
-    [tensor([ 2., 12.])]
-    """
-    arguments = [_leaf(argument) for argument in case]
-    leaves = [x for x in arguments if isinstance(x, Tensor) and x.requires_grad]
-    try:
-        value = answer(*arguments)
-        weights = torch.arange(1.0, 1 + value.numel()).reshape(value.shape)
-        found = torch.autograd.grad((value * weights).sum(), leaves, allow_unused=True)
-    except Exception:  # in place on a leaf, through NumPy, without a graph
-        return []
-    return [gradient for gradient in found if gradient is not None]
-
-
-def _leaf(argument: Any) -> Any:
-    is_floating = isinstance(argument, Tensor) and argument.is_floating_point()
-    return argument.clone().requires_grad_() if is_floating else copy.deepcopy(argument)
 
 
 def same(
@@ -147,18 +122,6 @@ def kind(value: Any) -> str:
     if value.is_complex():
         return "a complex tensor"
     return "a floating tensor" if value.is_floating_point() else "a tensor of integers"
-
-
-def names_used(code: types.CodeType) -> Iterator[str]:
-    """Give every name that a function uses, inner functions included.
-
-    >>> "softmax" in names_used((lambda x: [torch.softmax(row, -1) for row in x]).__code__)
-    True
-    """
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from names_used(constant)
 
 
 def _line_of(answer: Callable, error: Exception) -> str:

@@ -163,39 +163,23 @@ def _scaled(pairs) -> str | None:
     return None
 
 
-def given_back(got: list, cases: list[tuple], names: list[str]) -> str | None:
-    """Is the answer one of the arguments, as it came?
-
-    >>> given_back([torch.ones(2)], [(3, torch.ones(2))], ["n", "x"])
-    'You give back `x` as it came.'
-    """
-    for n, name in enumerate(names):
-        pairs = [(as_tensor(a), as_tensor(case[n])) for a, case in zip(got, cases, strict=True)]
-        is_it = (
-            a is not None and b is not None and a.numel() > 1 and close(a, b) for a, b in pairs
-        )
-        if all(is_it):
-            return f"You give back `{name}` as it came."
-    return None
-
-
-def unseen(
-    answer: Callable, reference: Callable, cases: list[tuple], names: list[str]
-) -> str | None:
+def unseen(answer: Callable, exercise: Any) -> str:
     """Find the arguments that an answer never looks at, though the right one must.
 
-    >>> unseen(lambda a, b: b, lambda a, b: a + b, [(1, 2), (3, 4)], ["a", "b"])
-    'Your answer does not depend on `a`: whatever comes in there, you give the same.'
+    >>> from causal_lab.exercises.start_here import MAY_LOOK
+    >>> unseen(lambda query, key: key > 2, MAY_LOOK)
+    'Your answer does not depend on `query`: whatever comes in there, you give the same.'
     """
-    found = [name for n, name in enumerate(names) if _is_unseen(answer, reference, cases, n)]
+    names, cases = exercise.parameters, exercise.cases
+    found = [
+        f"`{name}`"
+        for n, name in enumerate(names)
+        if _is_unseen(answer, exercise.reference, cases, n)
+    ]
     if found and len(found) == len(names):
         return "You give the same answer, whatever numbers come in."
-    told = " and ".join(f"`{name}`" for name in found)
-    return (
-        f"Your answer does not depend on {told}: whatever comes in there, you give the same."
-        if found
-        else None
-    )
+    told = f"Your answer does not depend on {' and '.join(found)}"
+    return f"{told}: whatever comes in there, you give the same." if found else ""
 
 
 def _is_unseen(answer: Callable, reference: Callable, cases: list[tuple], n: int) -> bool:

@@ -108,7 +108,7 @@ def test_what_is_right_by_what_is_forbidden_is_not_accepted():
     verdict = exercise.diagnose(lambda x: next(sum([y, y]) for y in [x]))
     assert verdict.text == "double: the answers are right, but not by sum."
     assert not exercise.accepts(lambda x: sum([x, x]))
-    assert exercise.diagnose(lambda x: sum([x])).hints[-1] == "Besides being wrong, not by sum."
+    assert exercise.diagnose(lambda x: sum([x])).hints[-1] == "Besides, not by sum."
 
 
 def test_gradients_of_nan_are_noticed_where_the_lesson_is_about_them():
@@ -128,6 +128,25 @@ def test_gradients_of_nan_are_noticed_where_the_lesson_is_about_them():
         )
         assert exercise.accepts(root) is not compared
     assert "gradients are not: some are NaN" in exercise_of(source).diagnose(root).text
+
+
+def test_an_answer_without_a_graph_has_no_gradients_to_compare():
+    exercise = exercise_of("def root(x):\n    return x.clamp(min=1e-30).sqrt() * (x > 0)")
+    assert exercise.accepts(lambda x: torch.tensor([value**0.5 for value in x.tolist()]))
+    assert not exercise.accepts(lambda x: x.sqrt_())  # in place; told by the change, not here
+
+
+def test_what_is_forbidden_is_found_in_inner_functions_too():
+    def root(x):
+        def inner(y):
+            return y.sqrt()
+
+        return torch.stack([inner(y) for y in x])
+
+    exercise = double(forbidden={"sqrt": "no."})
+    assert exercise.forbidden_in(root) == "no."
+    assert exercise.forbidden_in(lambda x: x**0.5) == ""
+    assert exercise.forbidden_in(len) == ""
 
 
 def exercise_of(source):

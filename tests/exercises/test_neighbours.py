@@ -138,7 +138,7 @@ def test_one_slip_and_two_are_named():
     assert one.layer == "neighbour"
     assert one.hints[-1].startswith(LEAD + "sum goes along axis 0")
     two = normal.diagnose(lambda x: x.triu() / x.triu().sum(0, keepdim=True))
-    assert two.layer == "two_slips"
+    assert two.layer == "two slips"
     assert "sum goes along axis 0" in two.hints[-1]
     assert "the upper triangle stands where the lower one belongs" in two.hints[-1]
 
