@@ -44,7 +44,7 @@ napoleon_use_param = False
 napoleon_custom_sections = [("Attributes", "params_style")]
 # Names of other projects: their pages cannot be looked up where there is no network.
 nitpick_ignore_regex = [
-    ("py:.*", r"(torch|numpy|matplotlib|ipywidgets|PIL|collections|pathlib)\..*"),
+    ("py:.*", r"(ast|torch|numpy|matplotlib|ipywidgets|PIL|collections|pathlib|types)\..*"),
     ("py:class", r"causal_lab\.course\.progress\.Step"),  # a type variable
     ("py:class", r"\w+\[\w+"),  # half a type, where a default cannot be read: = <factory>
 ]

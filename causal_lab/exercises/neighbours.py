@@ -45,7 +45,7 @@ def match(pattern, node, found: dict) -> bool:
     """Compare a pattern with code, and note what its capital letters stand for.
 
     N stands for a number, F for the name of a method that goes along an axis, G for any method's,
-    *R for all further arguments, every other letter for an expression.
+    ``*R`` for all further arguments, every other letter for an expression.
 
     >>> match(parse("X.F(N, *R)"), parse("w.exp().sum(-1, keepdim=True)"), found := {})
     True
@@ -170,14 +170,14 @@ class Program:
     distinct: list["Neighbour"] = dataclasses.field(default_factory=list)  # found when first needed
 
     @staticmethod
-    def of(source: str, scope: dict = SCOPE) -> "Program":
+    def of(source: str, scope: dict | None = None) -> "Program":
         """Parse a function's source, and say what it may use."""
         module = _Plain().visit(ast.parse(textwrap.dedent(source)))
         tree = next(node for node in module.body if isinstance(node, ast.FunctionDef))
         for node in ast.walk(tree):
             if isinstance(node, ast.For):
                 node.target.ctx = ast.Store()
-        return Program(ast.fix_missing_locations(tree), scope)
+        return Program(ast.fix_missing_locations(tree), SCOPE if scope is None else scope)
 
     @staticmethod
     def behind(function: Callable) -> "Program | None":
