@@ -76,7 +76,7 @@ class Trial:
         """Say how much a program looks like the answer."""
         return self.program.likeness(program) if self.program else 0.0
 
-    def differs(self, other: Callable | None) -> Iterator[int]:
+    def differs(self, other: Callable) -> Iterator[int]:
         """Yield the cases where another function behaves otherwise, the wrong ones first."""
         for n in sorted(range(len(self.got)), key=lambda n: n not in self.wrong):
             outcome = run(other, self.exercise.cases[n])
@@ -198,7 +198,8 @@ def _distinct(trial: Trial, program: Program) -> list[Neighbour]:
     for one in program.neighbours if not program.distinct else ():
         function = one.program.function
         outcomes = [run(function, case) for case in trial.exercise.cases] if function else kept[0]
-        if not any(all(map(same, outcomes, other)) for other in kept):
+        tolerance = itertools.repeat(trial.exercise.tolerance)
+        if not any(all(map(same, outcomes, other, tolerance)) for other in kept):
             kept.append(outcomes)
             found.append(one)
     program.distinct.extend(found)  # made once: it takes longer than all the rest

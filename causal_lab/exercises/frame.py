@@ -12,7 +12,7 @@ from torch import Tensor
 
 from causal_lab.exercises.explain import Trial, explain
 from causal_lab.exercises.neighbours import Program
-from causal_lab.exercises.outcomes import TOLERANCE, Outcome, run
+from causal_lab.exercises.outcomes import TOLERANCE, Outcome, equal, run
 from causal_lab.exercises.showing import counterexample
 
 
@@ -150,7 +150,11 @@ class Exercise:
             return f"your function changes the {kind} it was given. Work on a copy: {remedy}."
         for case in self.cases if self.compare_gradients else ():
             mine, right = (_gradients(one, case) for one in (trial.answer, self.reference))
-            if any(a.isnan().any() > b.isnan().any() for a, b in zip(mine, right, strict=False)):
+            if mine and not equal(mine, right, self.tolerance):
+                if not any(a is not None and a.isnan().any() for a in mine):
+                    return (
+                        "their gradients are not. Is something cut out of the graph (detach, item)?"
+                    )
                 return (
                     "their gradients are not: some are NaN, and a step of training would make all "
                     "parameters NaN. A NaN that is replaced afterwards is still there on the way "
@@ -199,7 +203,7 @@ def _names_in(code: CodeType) -> Iterator[str]:
             yield from _names_in(constant)
 
 
-def _gradients(answer: Callable, case: tuple) -> list[Tensor]:
+def _gradients(answer: Callable, case: tuple) -> list[Tensor | None]:
     """Give the gradients of the outputs, weighed unequally, by the floating arguments.
 
     An answer that keeps none, or cannot run so, gives an empty list: it has nothing to compare.
@@ -214,4 +218,4 @@ def _gradients(answer: Callable, case: tuple) -> list[Tensor]:
         found = torch.autograd.grad((value * weights).sum(), leaves, allow_unused=True)
     except Exception:  # in place on a leaf, through NumPy, without a graph
         return []
-    return [gradient for gradient in found if gradient is not None]
+    return [*found]

@@ -21,11 +21,12 @@ from torch.nn import functional as F
 
 ROUNDS = 100  # of a while loop; a slip may make it run for ever
 SHORT = 44  # signs of code that are quoted in a sentence
-_parsed = functools.cache(ast.parse)  # a module is read once
 MODULES = {"torch", "math", "F", "special", "linalg"}
 ALONG = {"sum", "mean", "any", "all", "amax", "softmax", "cumsum", "cat", "flatten", "stack"}
 SCOPE = {"torch": torch, "math": math, "F": F, "cross_entropy": F.cross_entropy}
 METHODS = ALONG - {"cat", "stack"} | {"sigmoid", "exp", "log", "triu", "tril"}
+
+_parsed = functools.cache(ast.parse)  # a module is read once
 
 
 # --- rules: a small language of code with holes
@@ -105,8 +106,8 @@ def rules() -> dict[type, list[tuple[ast.AST, ast.AST, str]]]:
         if line and not line.startswith("#"):
             code, sentence = line.rsplit(" | ", 1)
             pattern, new = map(parse, code.split(" => "))
-            roots = [type(pattern)] if not isinstance(pattern, ast.Name) else [ast.Constant]
-            for root in roots:
+            is_number = isinstance(pattern, ast.Name)
+            for root in (ast.Constant, ast.UnaryOp) if is_number else (type(pattern),):
                 told.setdefault(root, []).append((pattern, new, sentence))
     return told
 

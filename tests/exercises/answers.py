@@ -1,4 +1,4 @@
-"""Answers that people wrote from the tasks alone, before they saw what the exercises know.
+"""Answers that language models wrote as learners would, from the tasks alone.
 
 The first half was tuned on; the second was not, and is what the scores of docs/teaching.md are of.
 """

@@ -24,7 +24,7 @@ def test_the_halves_are_as_large_as_they_are_said_to_be():
 
 
 def test_few_wrong_answers_get_a_counterexample_and_no_more():
-    """Which sentences fit is not for a machine to say: people scored them (docs/teaching.md)."""
+    """Whether a sentence fits no test can say: they were scored one by one (docs/teaching.md)."""
     wrong = [answer for answer in read("second") if answer.kind == "wrong"]
     layers = Counter()
     for answer in wrong:

@@ -130,6 +130,14 @@ def test_gradients_of_nan_are_noticed_where_the_lesson_is_about_them():
     assert "gradients are not: some are NaN" in exercise_of(source).diagnose(root).text
 
 
+def test_gradients_that_differ_are_noticed_too():
+    exercise = exercise_of("def root(x):\n    return x.clamp(min=1e-30).sqrt() * (x > 0)")
+    assert exercise.accepts(lambda x: x.clamp(min=1e-30) ** 0.5 * (x > 0))
+    half_cut = exercise.diagnose(lambda x: (x.clamp(min=1e-30).sqrt() + x.detach() - x) * (x > 0))
+    assert half_cut.passed is False  # 2 + 4 - 4 at 4: the value is right
+    assert "cut out of the graph" in half_cut.text
+
+
 def test_an_answer_without_a_graph_has_no_gradients_to_compare():
     exercise = exercise_of("def root(x):\n    return x.clamp(min=1e-30).sqrt() * (x > 0)")
     assert exercise.accepts(lambda x: torch.tensor([value**0.5 for value in x.tolist()]))

@@ -84,6 +84,11 @@ def test_arguments_are_exchanged_and_names_mixed_up():
     assert neighbour(source, "`b` stands where `a` belongs", 5, 1) == -1
 
 
+def test_a_number_and_the_minus_before_it_are_one():
+    assert neighbour("def f(x):\n    return x * -3", "one more than −3 stands", 5) == 5 * -2
+    assert neighbour("def f(x):\n    return x * -3", "the sign of −3 is exchanged", 5) == 5 * 3
+
+
 def test_a_loop_that_a_slip_makes_endless_ends():
     source = "def f(x):\n    while x > 0:\n        x = x - 1\n    return x"
     assert Program.of(source).function(ROUNDS // 2) == 0
