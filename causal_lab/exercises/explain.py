@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from causal_lab.exercises import relations
-from causal_lab.exercises.errors import hint
 from causal_lab.exercises.neighbours import Neighbour, Program
 from causal_lab.exercises.outcomes import Outcome, kind, run, same
 from causal_lab.exercises.relations import as_tensor, close
+from causal_lab.exercises.rules import hint
 
 LEAD = "Your answer behaves exactly like the solution, except that "
 PAIRS = 800  # of slips that are tried

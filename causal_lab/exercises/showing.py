@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from causal_lab.exercises.errors import hint
-from causal_lab.exercises.outcomes import Outcome, is_number, kind, plain
+from causal_lab.exercises.outcomes import Outcome, kind, plain
+from causal_lab.exercises.rules import hint
 
 WIDTH = 44  # a call that is longer has its arguments below it
 
@@ -76,20 +76,12 @@ def differ_in_kind(got: Any, due: Any) -> str:
         return " ".join(f"Part {n} of {len(due)}: {one}" for n, one in enumerate(told, 1) if one)
     if isinstance(due, Tensor) and isinstance(got, Tensor) and got.shape != due.shape:
         return f"Its shape must be {tuple(due.shape)}, yours is {tuple(got.shape)}."
-    if _asked(got) == _asked(due) or got is None:
+    if kind(got) == kind(due) or got is None:
         return ""
-    if is_number(due) and isinstance(got, Tensor) and got.numel() == 1:
-        return (
-            f"The answer must be one number, without an axis; yours has shape {tuple(got.shape)}."
-        )
-    words = f"The answer must be {_asked(due)}, yours is {_asked(got)}."
+    if kind(due) == "one number" and isinstance(got, Tensor) and got.numel() == 1:
+        return f"The answer must be one number, without an axis; yours has shape {(*got.shape,)}."
+    words = f"The answer must be {kind(due)}, yours is {kind(got)}."
     return f"{words} {hint(words)}".strip()
-
-
-def _asked(value: Any) -> str:
-    if isinstance(value, bool):
-        return "True or False"
-    return "one number" if is_number(value) else kind(value)
 
 
 def _grid(value: Any, digits: int = 3, other: Any = None) -> list[str]:

@@ -40,12 +40,12 @@ ROW = [torch.tensor([3.0, 1.0, 2.0]), torch.tensor([1.0, 5.0, 0.0, 2.0])]
         (lambda x: x * 0 + 7, X, "You give 7 everywhere."),
         (lambda x: (x, 0), X, "return it alone"),
         (lambda x: x.tolist(), X, "The numbers are right; what holds them is not."),
-        (lambda x: x * x + 100, X, None),
+        (lambda x: x * x + 100, X, ""),
     ],
 )
 def test_a_relation_is_found(change, due, said):
     words = relation([change(x) for x in due], due)
-    assert words is None if said is None else said in words
+    assert said in words if said else not words
 
 
 def test_a_last_step_may_be_missing():
@@ -66,14 +66,14 @@ def test_a_mask_may_hold_something_else_in_the_right_places():
 
 
 def test_it_must_hold_in_every_case():
-    assert relation([X[0].T, X[1] * 3 + 1], X) is None
+    assert not relation([X[0].T, X[1] * 3 + 1], X)
 
 
 def test_the_parts_of_a_pair_are_told_apart():
     due = [(x, x + 1) for x in X]
     words = relation([(x, x.flip(0) + 1) for x in X], due)
     assert words == "Part 2 of 2 is wrong. You have the right answer back to front along the rows."
-    assert relation([(x, x * x) for x in X], due) is None
+    assert not relation([(x, x * x) for x in X], due)
 
 
 def of(source, cases):
@@ -102,8 +102,8 @@ def test_the_cases_that_go_wrong_are_told_by_what_they_have_in_common():
     ]
     words = which_cases(cases, [2, 3], ["q", "n"])
     assert words.endswith("only those are right where q is square.")
-    assert which_cases(cases, [0, 1, 2, 3], ["q", "n"]) is None
-    assert which_cases(cases, [0, 2], ["q", "n"]) is None
+    assert not which_cases(cases, [0, 1, 2, 3], ["q", "n"])
+    assert not which_cases(cases, [0, 2], ["q", "n"])
     words = [(["a", "b"],), (["a", "a"],)]
     assert "something stands in x twice" in which_cases(words, [1], ["x"])
 
@@ -124,17 +124,17 @@ def test_the_place_of_what_is_wrong_is_told(spoil, said):
     due = torch.arange(16.0).reshape(4, 4)
     words = place([spoil(due.clone())], [due], ("query", "key"))
     assert said in words
-    assert place([due + 1], [due], ("query", "key")) is None
+    assert not place([due + 1], [due], ("query", "key"))
 
 
 def test_a_place_holds_in_every_case_and_is_not_all_of_it():
     due = [torch.arange(4.0).reshape(1, 4), torch.arange(16.0).reshape(4, 4)]
     first = [torch.tensor([[9.0, 1.0, 2.0, 3.0]]), due[1]]
     assert place(first, due, ("query", "key")) == "All that is wrong stands on the diagonal."
-    assert place([first[0], due[1] + 1], due, ("query", "key")) is None
-    assert place([due[0] + 1, due[1]], due) is None  # "in the first row" of a single row
+    assert not place([first[0], due[1] + 1], due, ("query", "key"))
+    assert not place([due[0] + 1, due[1]], due)  # "in the first row" of a single row
 
 
 def test_a_matrix_of_values_has_no_diagonal_to_speak_of():
     due = torch.arange(16.0).reshape(4, 4)
-    assert "diagonal" not in (place([due + torch.eye(4)], [due]) or "")
+    assert "diagonal" not in (place([due + torch.eye(4)], [due]))

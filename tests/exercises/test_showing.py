@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from causal_lab.exercises.errors import hint
 from causal_lab.exercises.frame import Exercise
 from causal_lab.exercises.outcomes import Outcome
+from causal_lab.exercises.rules import hint
 from causal_lab.exercises.showing import counterexample, differ_in_kind, show
 
 
