@@ -4,7 +4,7 @@ import ast
 import functools
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,19 +15,10 @@ from causal_lab.exercises.neighbours import Neighbour, Program
 from causal_lab.exercises.outcomes import Outcome, kind, run, same
 from causal_lab.exercises.relations import as_tensor, close
 from causal_lab.exercises.rules import hint
+from causal_lab.exercises.showing import show
 
 LEAD = "Your answer behaves exactly like the solution, except that "
 PAIRS = 800  # of slips that are tried
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """A sentence, the layer that found it, and the place where the wrong entries stand."""
-
-    sentence: str = ""
-    misconception: Any = None
-    layer: str = ""
-    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,13 +27,16 @@ class Trial:
 
     exercise: Any
     answer: Callable
-    got: list[Outcome]
-    due: list[Outcome]
+
+    @functools.cached_property
+    def got(self) -> list[Outcome]:
+        """What came."""
+        return [run(self.answer, case) for case in self.exercise.cases]
 
     @functools.cached_property
     def wrong(self) -> list[int]:
         """The cases that went wrong."""
-        pairs = enumerate(zip(self.got, self.due, strict=True))
+        pairs = enumerate(zip(self.got, self.exercise.due, strict=True))
         return [n for n, (a, b) in pairs if not same(a, b, self.exercise.tolerance)]
 
     @functools.cached_property
@@ -50,7 +44,7 @@ class Trial:
         """The smallest case that tells something: some of it right, or enough of it to see."""
 
         def silence(n: int) -> int:
-            a, b = _numbers(self.got[n]), as_tensor(self.due[n].value)
+            a, b = _numbers(self.got[n]), _numbers(self.exercise.due[n])
             if a is None or b is None or a.shape != b.shape:
                 return a is not None and b is not None and a.numel() < 2
             some_right = torch.isclose(a, b, rtol=1e-5, atol=1e-5, equal_nan=True).any()
@@ -72,6 +66,20 @@ class Trial:
         """The source of the answer, where it can be found."""
         return Program.behind(self.answer)
 
+    @property
+    def place(self) -> str:
+        """Where the wrong entries stand, and in which cases."""
+        one = self.exercise
+        cases = relations.which_cases(one.cases, self.wrong, one.parameters)
+        return " ".join(filter(None, [cases, self.related(relations.place)]))
+
+    def related(self, relation: Callable) -> str:
+        """Relate the values that came to those that were due, if there was no error."""
+        if any(outcome.error for outcome in self.got):
+            return ""
+        got, due = ([one.value for one in some] for some in (self.got, self.exercise.due))
+        return relation(got, due, self.exercise.axes)
+
     def likeness(self, program: Program) -> float:
         """Say how much a program looks like the answer."""
         return self.program.likeness(program) if self.program else 0.0
@@ -88,53 +96,38 @@ class Trial:
         return other is not None and next(self.differs(other), None) is None
 
 
-def explain(trial: Trial) -> Explanation:
-    """Go through the layers; the first that is not silent speaks.
+def explain(trial: Trial) -> tuple[str, str, Any]:
+    """Name the first layer that is not silent, its sentence, and the misconception if it is one.
 
-    >>> from causal_lab.exercises.start_here import MAY_LOOK as one
-    >>> answer = lambda query, key: key - 1 <= query
-    >>> trial = Trial(one, answer, [run(answer, case) for case in one.cases], one.due)
-    >>> explain(trial).sentence.removeprefix(LEAD)
+    >>> from causal_lab.exercises.start_here import MAY_LOOK
+    >>> explain(Trial(MAY_LOOK, lambda query, key: key - 1 <= query))[1].removeprefix(LEAD)
     'the limit `key` is one too low.'
     """
-    place = _place(trial)
     for name, layer in LAYERS.items():
         if found := layer(trial):
-            found = found if isinstance(found, Explanation) else Explanation(found)
-            return replace(found, layer=name, place=place)
-    return Explanation(layer="place" if place else "", place=place)
-
-
-def _place(trial: Trial) -> str:
-    exercise = trial.exercise
-    told = [relations.which_cases(exercise.cases, trial.wrong, exercise.parameters)]
-    if not any(outcome.error for outcome in trial.got):
-        told.append(relations.place(*_values(trial), exercise.axes))
-    return " ".join(filter(None, told))
-
-
-def _values(trial: Trial) -> tuple[list, list]:
-    return [outcome.value for outcome in trial.got], [outcome.value for outcome in trial.due]
+            return name, *(found if isinstance(found, tuple) else (found, None))
+    return "", "", None
 
 
 def _numbers(outcome: Outcome) -> Tensor | None:
     return None if outcome.error else as_tensor(outcome.value)
 
 
-def _known(trial: Trial) -> Explanation | None:
+def _known(trial: Trial) -> tuple | None:
     """The hand-written misconceptions: every number, or the sign by which one is known."""
 
-    def bears(sign: Callable) -> bool:
+    def bears(sign: Callable | None) -> bool:
         try:
-            return all(sign(trial.got[n].value, trial.due[n].value) for n in trial.wrong)
-        except Exception:  # of another shape or kind than the sign is made for
+            due = trial.exercise.due
+            return all(sign(trial.got[n].value, due[n].value) for n in trial.wrong)
+        except Exception:  # there is none, or it is made for another shape or kind
             return False
 
     mistakes = trial.exercise.misconceptions
     exactly = (one for one in mistakes if trial.behaves_like(one.wrong))
-    by_sign = (one for one in mistakes if one.sign and bears(one.sign))
-    mistake = next(exactly, None) or next(by_sign, None)
-    return Explanation(mistake.message, mistake) if mistake else None
+    by_sign = (one for one in mistakes if bears(one.sign))
+    mistake = next(itertools.chain(exactly, by_sign), None)
+    return mistake and (mistake.message, mistake)
 
 
 def _forbidden(trial: Trial) -> str:
@@ -145,23 +138,23 @@ def _forbidden(trial: Trial) -> str:
 def _thrown_away(trial: Trial) -> str:
     """A step whose result nobody keeps."""
     for node in ast.walk(trial.program.tree) if trial.program else ():
-        call = node.value if isinstance(node, ast.Expr) else None
-        name = getattr(call.func, "attr", "") if isinstance(call, ast.Call) else ""
-        is_method = hasattr(Tensor, name) and hasattr(Tensor, name + "_")
-        if is_method and not hasattr(set, name):  # a set's add does change it
-            return (
-                f"`.{name}(…)` changes nothing, it gives a new tensor, and yours is thrown away: "
-                f"write x = x.{name}(…)."
-            )
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            name = getattr(node.value.func, "attr", "")
+            is_method = hasattr(Tensor, name) and hasattr(Tensor, name + "_")
+            if is_method and not hasattr(set, name):  # a set's add does change it
+                return (
+                    f"`.{name}(…)` changes nothing, it gives a new tensor, and yours is thrown "
+                    f"away: write x = x.{name}(…)."
+                )
     return ""
 
 
-def _neighbour(trial: Trial) -> str:
+def _neighbour(trial: Trial) -> str | None:
     """One slip in a solution; of several that behave alike, the one most like the code."""
     every = (one for program in trial.exercise.programs for one in program.neighbours)
     fitting = [one for one in every if trial.behaves_like(one.program.function)]
     best = max(fitting, key=lambda one: trial.likeness(one.program), default=None)
-    return f"{LEAD}{best.sentence}." if best else ""
+    return best and f"{LEAD}{best.sentence}."
 
 
 def _changed(trial: Trial) -> str:
@@ -173,9 +166,34 @@ def _changed(trial: Trial) -> str:
     return ""
 
 
-def _relation(trial: Trial) -> str | None:
-    has_values = not any(outcome.error for outcome in trial.got)
-    return relations.relation(*_values(trial), trial.exercise.axes) if has_values else None
+def _nearly(trial: Trial) -> tuple | None:
+    """A misconception that agrees wherever both are finite, or but for the last row or one case."""
+    due = [*map(_numbers, trial.exercise.due)]
+    is_mask = any(kind(outcome.value) == "a boolean tensor" for outcome in trial.exercise.due)
+    for mistake in trial.exercise.misconceptions if trial.is_rich and not is_mask else ():
+        other = (run(mistake.wrong, case) for case in trial.exercise.cases)
+        rows = [*zip(map(_numbers, trial.got), map(_numbers, other), due, strict=True)]
+        fits = all(a is not None and b is not None and a.shape == b.shape for a, b, _ in rows)
+        off = []
+        if fits and all(_agree(a, b) for a, b, _ in rows) > all(_agree(a, w) for a, _, w in rows):
+            finite = all(torch.equal(a.isfinite(), b.isfinite()) for a, b, _ in rows)
+            words = "it holds another kind of numbers" if finite else "NaN and ∞ stand elsewhere"
+        elif fits and all(a.dim() and len(a) > 1 and close(a[:-1], b[:-1]) for a, b, _ in rows):
+            words = "the last row is wrong for another reason"
+        else:
+            off = {*itertools.islice(trial.differs(mistake.wrong), 2)}
+            words = "one of the examples goes wrong for another reason"
+        if not off or (len(off) == 1 and len(trial.got) > 4 and off < {*trial.wrong}):
+            return f"{mistake.message} (Besides, {words}.)", mistake
+    return None
+
+
+def _agree(a: Tensor, b: Tensor | None) -> bool:
+    """Are the entries that are finite in both the same, and are they most of them?"""
+    if b is None or a.shape != b.shape:
+        return False
+    both = a.isfinite() & b.isfinite()
+    return close(a[both], b[both]) and int(both.sum()) * 2 >= both.numel()
 
 
 def _two_slips(trial: Trial) -> str:
@@ -194,62 +212,29 @@ def _two_slips(trial: Trial) -> str:
 
 def _distinct(trial: Trial, program: Program) -> list[Neighbour]:
     """Leave out the neighbours that behave like the solution, or like another one."""
-    kept, found = [trial.due], []
-    for one in program.neighbours if not program.distinct else ():
-        function = one.program.function
-        outcomes = [run(function, case) for case in trial.exercise.cases] if function else kept[0]
-        tolerance = itertools.repeat(trial.exercise.tolerance)
-        if not any(all(map(same, outcomes, other, tolerance)) for other in kept):
-            kept.append(outcomes)
-            found.append(one)
-    program.distinct.extend(found)  # made once: it takes longer than all the rest
+
+    def told(outcomes: list[Outcome]) -> str:
+        return show([one.error.split(":")[0] or one.value for one in outcomes], 5)
+
+    if not program.distinct:  # made once: it takes longer than all the rest
+        seen = {told(trial.exercise.due)}
+        for one in program.neighbours:
+            function = one.program.function
+            said = function and told([run(function, case) for case in trial.exercise.cases])
+            if said and said not in seen:
+                seen.add(said)
+                program.distinct.append(one)
     return program.distinct
 
 
-def _composed(trial: Trial) -> Explanation | None:
+def _composed(trial: Trial) -> tuple | None:
     """A misconception with one slip more."""
     for mistake in trial.exercise.misconceptions if trial.is_rich else ():
         program = Program.behind(mistake.wrong)
         for one in program.neighbours if program else ():
             if trial.behaves_like(one.program.function):
-                words = f"{mistake.message} Besides, it is as if {one.sentence}."
-                return Explanation(words, mistake)
+                return f"{mistake.message} Besides, it is as if {one.sentence}.", mistake
     return None
-
-
-def _nearly(trial: Trial) -> Explanation | None:
-    """A misconception that agrees wherever both are finite, or but for the last row or one case."""
-    is_mask = any(kind(outcome.value) == "a boolean tensor" for outcome in trial.due)
-    for mistake in trial.exercise.misconceptions if trial.is_rich and not is_mask else ():
-        other = [run(mistake.wrong, case) for case in trial.exercise.cases]
-        rows = [
-            *zip(*([*map(_numbers, some)] for some in (trial.got, other, trial.due)), strict=True)
-        ]
-        fits = all(a is not None and b is not None and a.shape == b.shape for a, b, _ in rows)
-        if (
-            fits
-            and all(_agree(a, b) for a, b, _ in rows)
-            and not all(_agree(a, w) for a, _, w in rows)
-        ):
-            finite = all(torch.equal(a.isfinite(), b.isfinite()) for a, b, _ in rows)
-            words = "it holds another kind of numbers" if finite else "NaN and ∞ stand elsewhere"
-        elif fits and all(a.dim() and len(a) > 1 and close(a[:-1], b[:-1]) for a, b, _ in rows):
-            words = "the last row is wrong for another reason"
-        else:
-            off = [*itertools.islice(trial.differs(mistake.wrong), 2)]
-            if len(off) != 1 or len(trial.got) < 5 or not {*off} < {*trial.wrong}:
-                continue
-            words = "one of the examples goes wrong for another reason"
-        return Explanation(f"{mistake.message} (Besides, {words}.)", mistake)
-    return None
-
-
-def _agree(a: Tensor, b: Tensor | None) -> bool:
-    """Are the entries that are finite in both the same, and are they most of them?"""
-    if b is None or a.shape != b.shape:
-        return False
-    both = a.isfinite() & b.isfinite()
-    return close(a[both], b[both]) and int(both.sum()) * 2 >= both.numel()
 
 
 def _elsewhere(trial: Trial) -> str:
@@ -266,7 +251,7 @@ LAYERS = {
     "neighbour": _neighbour,
     "changed": _changed,
     "unseen": lambda trial: relations.unseen(trial.answer, trial.exercise),
-    "relation": _relation,
+    "relation": lambda trial: trial.related(relations.relation),
     "nearly": _nearly,
     "two slips": _two_slips,
     "composed": _composed,

@@ -104,7 +104,7 @@ class Exercise:
 
     def accepts(self, answer: Callable) -> bool:
         """Say whether an answer is right, without looking for reasons."""
-        trial = Trial(self, answer, [run(answer, case) for case in self.cases], self.due)
+        trial = Trial(self, answer)
         return not trial.wrong and not self._objection(trial)
 
     def diagnose(self, answer: Callable) -> Verdict:
@@ -118,23 +118,21 @@ class Exercise:
         """
         if not callable(answer):
             raise ValueError(f"check needs the function itself, check({self.name}), got {answer!r}")
-        trial = Trial(self, answer, [run(answer, case) for case in self.cases], self.due)
+        trial = Trial(self, answer)
         if all(outcome.value is ... for outcome in trial.got):
-            return self._verdict(None, "not attempted yet. Replace the ... and run the cell again.")
+            words = f"{self.name}: not attempted yet. Replace the ... and run the cell again."
+            return Verdict(None, (words,))
         if trial.wrong:
             n = trial.telling
             lines = counterexample(
                 self.name, self.parameters, self.cases[n], self.due[n], trial.got[n]
             )
-            found = explain(trial)
-            hints = [f"{self.name}: not yet.\n{lines}", found.place, found.sentence]
-            return Verdict(False, (*filter(None, hints),), found.misconception, found.layer)
+            layer, sentence, mistake = explain(trial)
+            hints = [f"{self.name}: not yet.\n{lines}", trial.place, sentence]
+            return Verdict(False, (*filter(None, hints),), mistake, layer)
         if objection := self._objection(trial):
-            return self._verdict(False, f"the answers are right, but {objection}")
-        return self._verdict(True, f"right on all {len(self.cases)} examples.")
-
-    def _verdict(self, passed: bool | None, words: str) -> Verdict:
-        return Verdict(passed, (f"{self.name}: {words}",))
+            return Verdict(False, (f"{self.name}: the answers are right, but {objection}",))
+        return Verdict(True, (f"{self.name}: right on all {len(self.cases)} examples.",))
 
     def forbidden_in(self, answer: Callable) -> str:
         """Say what an answer uses that the task forbids; nothing if it does not."""

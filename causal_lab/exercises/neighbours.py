@@ -14,10 +14,12 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.resources import files
+from typing import Any
 
 import torch
 from torch.nn import functional as F
+
+from causal_lab.exercises.rules import read
 
 ROUNDS = 100  # of a while loop; a slip may make it run for ever
 SHORT = 44  # signs of code that are quoted in a sentence
@@ -33,16 +35,16 @@ _parsed = functools.cache(ast.parse)  # a module is read once
 
 
 def parse(text: str) -> ast.AST:
-    """Parse an expression, or else a statement.
+    """Parse an expression, or else a statement; ``*R`` stands for keywords, too.
 
     >>> type(parse("x + 1")).__name__, type(parse("x += 1")).__name__
     ('BinOp', 'AugAssign')
     """
-    (node,) = ast.parse(text.strip()).body
+    (node,) = ast.parse(text.strip().replace("*R)", "*R, **R)")).body
     return node.value if isinstance(node, ast.Expr) else node
 
 
-def match(pattern, node, found: dict) -> bool:
+def match(pattern: Any, node: Any, found: dict) -> bool:
     """Compare a pattern with code, and note what its capital letters stand for.
 
     N stands for a number, F for the name of a method that goes along an axis, G for any method's,
@@ -61,55 +63,63 @@ def match(pattern, node, found: dict) -> bool:
         return known is node or ast.dump(known) == ast.dump(node)
     if isinstance(pattern, str) and _is_hole(pattern):
         return found.setdefault(pattern, node) == node and (pattern != "F" or node in ALONG)
-    if isinstance(pattern, list) and pattern and isinstance(pattern[-1], ast.Starred):
-        head = len(pattern) - 1
-        found["R"] = node[head:]
-        return match(pattern[:head], node[:head], found)
     if isinstance(pattern, list):
+        if pattern and (rest := _rest(pattern[-1])):
+            pattern = pattern[:-1]
+            found[rest], node = node[len(pattern) :], node[: len(pattern)]
         return len(pattern) == len(node) and all(map(match, pattern, node, itertools.repeat(found)))
-    if not isinstance(pattern, ast.AST):
+    if not isinstance(pattern, ast.AST) or type(pattern) is not type(node):
         return pattern == node
-    if type(pattern) is not type(node):
-        return False
-    if isinstance(pattern, ast.Call) and isinstance((pattern.args or [0])[-1], ast.Starred):
-        found["keywords"], node = node.keywords, ast.Call(node.func, node.args, [])
     fields = (field for field in pattern._fields if field not in ("ctx", "kind", "type_comment"))
     return all(match(getattr(pattern, one), getattr(node, one), found) for one in fields)
 
 
-def fill(pattern, found: dict):
+def fill(pattern: ast.AST, found: dict) -> ast.AST:
     """Build code from a pattern and what its letters stand for.
 
-    >>> ast.unparse(fill(parse("X.mean(*R)"), {"X": parse("w"), "R": [parse("0")], "keywords": []}))
+    >>> ast.unparse(fill(parse("X.mean(*R)"), {"X": parse("w"), "*R": [parse("0")], "**R": []}))
     'w.mean(0)'
     """
-    if isinstance(pattern, list):
-        parts = (found["R"] if isinstance(p, ast.Starred) else [fill(p, found)] for p in pattern)
+    return rebuild(pattern, lambda one: found.get(_rest(one) or getattr(one, "id", one)))
+
+
+def rebuild(tree: Any, swap: Callable[[Any], Any]) -> Any:
+    """Copy a tree with parts exchanged for what ``swap`` gives; what stays the same is shared.
+
+    >>> tree = parse("x + 1")
+    >>> ast.unparse(rebuild(tree, lambda one: parse("y") if one is tree.right else None))
+    'x + y'
+    """
+    if isinstance(tree, list):
+        items = [rebuild(item, swap) for item in tree]
+        if all(map(operator.is_, items, tree)):
+            return tree
+        parts = (item if isinstance(item, list) else [item] for item in items)
         return [*itertools.chain.from_iterable(parts)]
-    if isinstance(pattern, str):
-        return found.get(pattern, pattern)
-    if not isinstance(pattern, ast.AST):
-        return pattern
-    if isinstance(pattern, ast.Name) and pattern.id in found:
-        return found[pattern.id]
-    new = type(pattern)(**{key: fill(value, found) for key, value in ast.iter_fields(pattern)})
-    if isinstance(new, ast.Call) and any(isinstance(one, ast.Starred) for one in pattern.args):
-        new.keywords = [*new.keywords, *found["keywords"]]
-    return new
+    if (new := swap(tree)) is not None or not isinstance(tree, ast.AST):
+        return tree if new is None else new
+    fields = {key: rebuild(value, swap) for key, value in ast.iter_fields(tree)}
+    if all(value is getattr(tree, key) for key, value in fields.items()):
+        return tree
+    return ast.copy_location(type(tree)(**fields), tree)
 
 
 @functools.cache
 def rules() -> dict[type, list[tuple[ast.AST, ast.AST, str]]]:
     """Read the rules, sorted by what stands at the root of their patterns."""
     told = {}
-    for line in files(__package__).joinpath("slips.txt").read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            code, sentence = line.rsplit(" | ", 1)
-            pattern, new = map(parse, code.split(" => "))
-            is_number = isinstance(pattern, ast.Name)
-            for root in (ast.Constant, ast.UnaryOp) if is_number else (type(pattern),):
-                told.setdefault(root, []).append((pattern, new, sentence))
+    for code, sentence in read("slips"):
+        pattern, new = map(parse, code.split(" => "))
+        is_number = isinstance(pattern, ast.Name)
+        for root in (ast.Constant, ast.UnaryOp) if is_number else (type(pattern),):
+            told.setdefault(root, []).append((pattern, new, sentence))
     return told
+
+
+def _rest(node: Any) -> str:
+    """Is this the sign for all further arguments, or all further keywords?"""
+    is_keywords = isinstance(node, ast.keyword) and node.arg is None
+    return "**R" if is_keywords else "*R" if isinstance(node, ast.Starred) else ""
 
 
 def _is_hole(name: str) -> bool:
@@ -153,9 +163,9 @@ class _Plain(ast.NodeTransformer):
 
     def visit_While(self, node):
         self.generic_visit(node)
-        stop = ast.If(node.test, [ast.Pass()], [ast.Break()])
-        endless = [parse("raise RuntimeError('does not end')")]
-        return ast.For(parse("_"), parse(f"range({ROUNDS})"), [stop, *node.body], endless)
+        loop = parse(f"for _ in range({ROUNDS}): pass\nelse: raise RuntimeError('does not end')")
+        loop.body = [ast.If(node.test, [ast.Pass()], [ast.Break()]), *node.body]
+        return loop
 
 
 @dataclass(frozen=True)
@@ -175,9 +185,6 @@ class Program:
         """Parse a function's source, and say what it may use."""
         module = _Plain().visit(ast.parse(textwrap.dedent(source)))
         tree = next(node for node in module.body if isinstance(node, ast.FunctionDef))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.For):
-                node.target.ctx = ast.Store()
         return Program(ast.fix_missing_locations(tree), SCOPE if scope is None else scope)
 
     @staticmethod
@@ -227,7 +234,7 @@ class Program:
 
     def edited(self, old: ast.AST, new: ast.AST) -> "Program":
         """Exchange a part of the tree; without that part, it is the same program."""
-        tree = replace(self.tree, old, new)
+        tree = rebuild(self.tree, lambda node: new if node is old else None)
         return self if tree is self.tree else Program(tree, self.scope)
 
     @functools.cached_property
@@ -266,26 +273,6 @@ def _places(node: ast.AST, parents: tuple = ()) -> Iterator[tuple[ast.AST, tuple
                 here = ((node, field), *parents)
                 yield child, here
                 yield from _places(child, here)
-
-
-def replace(tree, old, new):
-    """Copy a tree with one node exchanged; what stays the same is shared.
-
-    >>> tree = parse("x + 1")
-    >>> ast.unparse(replace(tree, tree.right, parse("y")))
-    'x + y'
-    """
-    if tree is old:
-        return new
-    if isinstance(tree, list):
-        items = [replace(item, old, new) for item in tree]
-        return tree if all(map(operator.is_, items, tree)) else items
-    if not isinstance(tree, ast.AST):
-        return tree
-    fields = {key: replace(value, old, new) for key, value in ast.iter_fields(tree)}
-    if all(value is getattr(tree, key) for key, value in fields.items()):
-        return tree
-    return ast.copy_location(type(tree)(**fields), tree)
 
 
 # --- slips
@@ -350,5 +337,6 @@ def _other_names(node: ast.Name, parent, further, names: list[str], quote) -> It
         whole = further[0][0]
     for name in names:
         if name != node.id:
-            new = replace(whole, node, ast.Name(name, ast.Load()))
+            other = ast.Name(name, ast.Load())
+            new = rebuild(whole, lambda one, other=other: other if one is node else None)
             yield whole, new, f"{quote(new)} stands where {quote(whole)} belongs"

@@ -8,7 +8,7 @@ import torch
 
 from causal_lab.exercises.explain import LEAD, Trial, explain
 from causal_lab.exercises.frame import Exercise, Misconception
-from causal_lab.exercises.neighbours import ROUNDS, Program, fill, match, parse, replace, rules
+from causal_lab.exercises.neighbours import ROUNDS, Program, fill, match, parse, rebuild, rules
 from causal_lab.exercises.outcomes import equal, run, same
 from tests.exercises.answers import EXERCISES, as_cell
 
@@ -119,11 +119,11 @@ def test_a_letter_stands_for_the_same_thing_everywhere():
 def test_a_tree_is_copied_only_where_it_changes():
     tree = ast.parse("f(a) + g(b)")
     a, g = tree.body[0].value.left.args[0], tree.body[0].value.right
-    other = replace(tree, a, ast.Name("z", ast.Load()))
+    other = rebuild(tree, lambda one: ast.Name("z", ast.Load()) if one is a else None)
     assert ast.unparse(other) == "f(z) + g(b)"
     assert ast.unparse(tree) == "f(a) + g(b)"
     assert other.body[0].value.right is g
-    assert replace(tree, ast.Name("no", ast.Load()), a) is tree
+    assert rebuild(tree, lambda one: None) is tree
 
 
 # --- used in an exercise
@@ -176,14 +176,13 @@ def test_a_named_neighbour_never_contradicts_the_counterexample(name):
         function = slip.program.function
         if function is None or one.accepts(function):
             continue
-        got = [run(function, case) for case in one.cases]
-        trial = Trial(one, function, got, one.due)
-        found = explain(trial)
-        if found.layer == "neighbour":
-            told = found.sentence.removeprefix(LEAD).removesuffix(".")
-            shown = got[trial.telling]
+        trial = Trial(one, function)
+        layer, sentence, mistake = explain(trial)
+        if layer == "neighbour":
+            told = sentence.removeprefix(LEAD).removesuffix(".")
+            shown = trial.got[trial.telling]
             named = [other.program.function for other in slips if other.sentence == told]
             values = [run(other, one.cases[trial.telling]) for other in named if other]
             assert any(same(value, shown) for value in values), (told, shown)
-        elif found.misconception:
-            assert found.misconception.message in found.sentence
+        elif mistake:
+            assert mistake.message in sentence
