@@ -1,5 +1,6 @@
 """What many tests build: seeded tensors, masks and weights, and how closely results must agree."""
 
+import ast
 import re
 
 import torch
@@ -79,4 +80,21 @@ def train_briefly(notebook):
         (imports,) = [cell for cell in code if "from causal_lab.course" in cell.source]
         assert "train" in imports.source
         imports.source += FEW_STEPS
+    return notebook
+
+
+def with_explorers_alone(notebook):
+    """Leave the cells that show an explorer, and those that make what they name."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    kept, needed = code[:2], set()  # what installs, and the imports
+    for cell in reversed(code[2:]):
+        nodes = [*ast.walk(ast.parse(cell.source))]
+        ends = [end for node in nodes if isinstance(node, ast.Assign) for end in node.targets]
+        names = {node.id for end in ends for node in ast.walk(end) if isinstance(node, ast.Name)}
+        made = names | {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+        shown = ("".join(output.get("data", {}).get("text/plain", "")) for output in cell.outputs)
+        if any(re.match(r"<\w+Explorer\b", text) for text in shown) or made & needed:
+            kept.append(cell)
+            needed = needed - made | {node.id for node in nodes if isinstance(node, ast.Name)}
+    notebook.cells = [cell for cell in notebook.cells if cell in kept]
     return notebook
