@@ -16,6 +16,7 @@ from causal_lab.course.phrases import (
     phrase_vocabulary,
     split_phrases,
 )
+from causal_lab.course.predictions import Predictions
 from causal_lab.course.runtime import default_device, reproducibility_report, seed_everything
 from causal_lab.course.text import (
     Vocabulary,
