@@ -1,4 +1,4 @@
-"""Repeat the experiments of notebook 05 over several seeds and write their companion table.
+"""Repeat the experiments of notebook 06 over several seeds and write their companion table.
 
 Usage: python benchmarks/gpt_or_bert.py [seeds]      5 seeds take about ten minutes
        python benchmarks/gpt_or_bert.py table        only the table, from the saved results

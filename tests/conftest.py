@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-LONG = ("test_live.py", "test_broken.py", "test_same_picture.py", "06_", "09_", "10_")
+LONG = ("test_live.py", "test_broken.py", "test_same_picture.py", "07_", "13_", "15_")
 
 
 def pytest_collection_modifyitems(items):

@@ -1,4 +1,4 @@
-"""The exercises of notebook 09: packed documents, reach through layers, retrieved passages."""
+"""The exercises of notebook 13: packed documents, reach through layers, retrieved passages."""
 
 import torch
 from torch import Tensor

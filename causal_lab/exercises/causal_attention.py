@@ -1,4 +1,4 @@
-"""The exercises of notebook 04: attention in full, heads, and a probe for leaks."""
+"""The exercises of notebook 05: attention in full, heads, and a probe for leaks."""
 
 import math
 from collections.abc import Callable

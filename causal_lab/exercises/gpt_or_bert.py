@@ -1,4 +1,4 @@
-"""The exercises of notebook 05: shift the labels, ask for the hidden, find the leak."""
+"""The exercises of notebook 06: shift the labels, ask for the hidden, find the leak."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The exercises of notebook 07: eigenvalues, layers until the collapse, projections, undoing."""
+"""The exercises of notebook 09: eigenvalues, layers until the collapse, projections, undoing."""
 
 import math
 

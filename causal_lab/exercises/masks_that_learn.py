@@ -1,4 +1,4 @@
-"""The exercises of notebook 10: a soft mask's leak, a gate on the distance, a mask made hard."""
+"""The exercises of notebook 15: a soft mask's leak, a gate on the distance, a mask made hard."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The exercises of notebook 03: the axis, the shift, the temperature, the entropy."""
+"""The exercises of notebook 04: the axis, the shift, the temperature, the entropy."""
 
 import math
 

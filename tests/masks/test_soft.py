@@ -458,7 +458,7 @@ def leaks_when_loud(model, x, loudness):
 def test_a_depth_beyond_reach_is_called_causal_and_large_inputs_leak(seed):
     x = draw(2, 6, 8, seed=0).float()
     assert not check_causality(SoftlyMasked(1e4, seed), x).causal
-    assert check_causality(SoftlyMasked(1e6, seed), x).causal  # its limit, told in notebook 10
+    assert check_causality(SoftlyMasked(1e6, seed), x).causal  # its limit, told in notebook 15
     for depth in (1e4, 1e6, 1e9):
         assert leaks_when_loud(SoftlyMasked(depth, seed), x, 1e6)
     assert check_causality(SoftlyMasked(INF, seed), x).causal

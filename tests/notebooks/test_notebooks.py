@@ -22,14 +22,14 @@ EXERCISE_MODULES = {
     "00_start_here": "start_here",
     "01_zero_is_not_nothing": "zero_is_not_nothing",
     "02_minus_infinity": "minus_infinity",
-    "03_row_by_row": "row_by_row",
-    "04_causal_attention": "causal_attention",
-    "05_gpt_or_bert": "gpt_or_bert",
-    "06_kv_cache": "kv_cache",
-    "07_linear_algebra_of_time": "linear_algebra_of_time",
-    "08_where_am_i": "where_am_i",
-    "09_a_zoo_of_masks": "a_zoo_of_masks",
-    "10_masks_that_learn": "masks_that_learn",
+    "04_row_by_row": "row_by_row",
+    "05_causal_attention": "causal_attention",
+    "06_gpt_or_bert": "gpt_or_bert",
+    "07_kv_cache": "kv_cache",
+    "09_linear_algebra_of_time": "linear_algebra_of_time",
+    "11_where_am_i": "where_am_i",
+    "13_a_zoo_of_masks": "a_zoo_of_masks",
+    "15_masks_that_learn": "masks_that_learn",
 }
 OPT_OUTS = re.compile(r"NBVAL_(IGNORE_OUTPUT|SKIP)|nbval-(ignore-output|skip)")
 
