@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from causal_lab.exercises import relations
-from causal_lab.exercises.neighbours import Neighbour, Program
+from causal_lab.exercises.neighbours import Program
 from causal_lab.exercises.outcomes import Outcome, kind, run, same
 from causal_lab.exercises.relations import as_tensor, close
 from causal_lab.exercises.rules import hint
@@ -152,9 +152,9 @@ def _thrown_away(trial: Trial) -> str:
 def _neighbour(trial: Trial) -> str | None:
     """One slip in a solution; of several that behave alike, the one most like the code."""
     every = (one for program in trial.exercise.programs for one in program.neighbours)
-    fitting = [one for one in every if trial.behaves_like(one.program.function)]
-    best = max(fitting, key=lambda one: trial.likeness(one.program), default=None)
-    return best and f"{LEAD}{best.sentence}."
+    fitting = [one for one in every if trial.behaves_like(one.function)]
+    best = max(fitting, key=trial.likeness, default=None)
+    return best and f"{LEAD}{best.slip[-1]}."
 
 
 def _changed(trial: Trial) -> str:
@@ -201,16 +201,16 @@ def _two_slips(trial: Trial) -> str:
     if not trial.is_rich:
         return ""
     program = max(trial.exercise.programs, key=trial.likeness)
-    slips = sorted(_distinct(trial, program), key=lambda one: -trial.likeness(one.program))
+    slips = sorted(_distinct(trial, program), key=trial.likeness, reverse=True)
     pairs = sorted(itertools.combinations(range(len(slips)), 2), key=sum)[:PAIRS]
     for first, second in ((slips[i], slips[j]) for i, j in pairs):
-        both = first.and_also(second) or second.and_also(first)
+        both = first.edited(*second.slip) or second.edited(*first.slip)
         if both and trial.behaves_like(both.function):
-            return f"{LEAD}{first.sentence}, and {second.sentence}."
+            return f"{LEAD}{first.slip[-1]}, and {second.slip[-1]}."
     return ""
 
 
-def _distinct(trial: Trial, program: Program) -> list[Neighbour]:
+def _distinct(trial: Trial, program: Program) -> list[Program]:
     """Leave out the neighbours that behave like the solution, or like another one."""
 
     def told(outcomes: list[Outcome]) -> str:
@@ -219,8 +219,8 @@ def _distinct(trial: Trial, program: Program) -> list[Neighbour]:
     if not program.distinct:  # made once: it takes longer than all the rest
         seen = {told(trial.exercise.due)}
         for one in program.neighbours:
-            function = one.program.function
-            said = function and told([run(function, case) for case in trial.exercise.cases])
+            call = one.function
+            said = call and told([run(call, case) for case in trial.exercise.cases])
             if said and said not in seen:
                 seen.add(said)
                 program.distinct.append(one)
@@ -232,8 +232,8 @@ def _composed(trial: Trial) -> tuple | None:
     for mistake in trial.exercise.misconceptions if trial.is_rich else ():
         program = Program.behind(mistake.wrong)
         for one in program.neighbours if program else ():
-            if trial.behaves_like(one.program.function):
-                return f"{mistake.message} Besides, it is as if {one.sentence}.", mistake
+            if trial.behaves_like(one.function):
+                return f"{mistake.message} Besides, it is as if {one.slip[-1]}.", mistake
     return None
 
 

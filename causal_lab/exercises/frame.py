@@ -206,14 +206,12 @@ def _gradients(answer: Callable, case: tuple) -> list[Tensor | None]:
 
     An answer that keeps none, or cannot run so, gives an empty list: it has nothing to compare.
     """
-    arguments, leaves = copy.deepcopy(case), []
-    for argument in arguments:
-        if isinstance(argument, Tensor) and argument.is_floating_point():
-            leaves.append(argument.requires_grad_())
+    arguments = copy.deepcopy(case)
+    tensors = (one for one in arguments if isinstance(one, Tensor) and one.is_floating_point())
+    leaves = [one.requires_grad_() for one in tensors]
     try:
         value = answer(*arguments)
         weights = torch.arange(1.0, 1 + value.numel()).reshape(value.shape)
-        found = torch.autograd.grad((value * weights).sum(), leaves, allow_unused=True)
+        return [*torch.autograd.grad((value * weights).sum(), leaves, allow_unused=True)]
     except Exception:  # in place on a leaf, through NumPy, without a graph
         return []
-    return [*found]

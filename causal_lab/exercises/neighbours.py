@@ -10,6 +10,7 @@ import inspect
 import itertools
 import math
 import operator
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -143,12 +144,10 @@ def _number(node) -> float | None:
 
 
 class _Plain(ast.NodeTransformer):
-    """Write torch.f(x) as x.f(), dim=0 as 0, −∞ one way; let no loop run for ever."""
+    """Write torch.f(x) as x.f() and dim=0 as 0; let no loop run for ever."""
 
     def visit_Call(self, node):
         self.generic_visit(node)
-        if ast.unparse(node) == "float('-inf')":
-            return parse("-torch.inf")
         is_function = _name(getattr(node.func, "value", None)) in ("torch", "F")
         if is_function and node.func.attr in METHODS and node.args:
             node.func = ast.Attribute(node.args.pop(0), node.func.attr, ast.Load())
@@ -156,10 +155,6 @@ class _Plain(ast.NodeTransformer):
         node.args += [word.value for word in named]
         node.keywords = [word for word in node.keywords if word not in named]
         return node
-
-    def visit_Attribute(self, node):
-        self.generic_visit(node)
-        return parse("torch.inf") if ast.unparse(node) == "math.inf" else node
 
     def visit_While(self, node):
         self.generic_visit(node)
@@ -170,7 +165,7 @@ class _Plain(ast.NodeTransformer):
 
 @dataclass(frozen=True)
 class Program:
-    """A function as a tree: it can be run, and edited.
+    """A function as a tree: it can be run, and edited. A neighbour knows its slip.
 
     >>> Program.of("def double(x): return 2 * x").function(3)
     6
@@ -178,14 +173,16 @@ class Program:
 
     tree: ast.FunctionDef
     scope: dict
-    distinct: list["Neighbour"] = dataclasses.field(default_factory=list)  # found when first needed
+    slip: tuple[Any, Any, str] = (None, None, "")  # what stood there, what does, "except that …"
+    distinct: list["Program"] = dataclasses.field(default_factory=list)  # found when first needed
 
     @staticmethod
     def of(source: str, scope: dict | None = None) -> "Program":
         """Parse a function's source, and say what it may use."""
-        module = _Plain().visit(ast.parse(textwrap.dedent(source)))
+        source = re.sub(r"float\(.-inf.\)", "-torch.inf", textwrap.dedent(source))
+        module = _Plain().visit(ast.parse(source.replace("math.inf", "torch.inf")))
         tree = next(node for node in module.body if isinstance(node, ast.FunctionDef))
-        return Program(ast.fix_missing_locations(tree), SCOPE if scope is None else scope)
+        return Program(tree, SCOPE if scope is None else scope)
 
     @staticmethod
     def behind(function: Callable) -> "Program | None":
@@ -209,7 +206,8 @@ class Program:
         """Compile the tree; None if a slip has left no program."""
         scope = {**self.scope}
         try:
-            exec(compile(ast.Module([self.tree], []), "<neighbour>", "exec"), scope)  # our own code
+            module = ast.fix_missing_locations(ast.Module([self.tree], []))
+            exec(compile(module, "<neighbour>", "exec"), scope)  # our own code
         except (SyntaxError, ValueError, TypeError):
             return None
         return scope[self.tree.name]
@@ -232,37 +230,15 @@ class Program:
         common, together = self.profile & other.profile, self.profile | other.profile
         return common.total() / max(1, together.total())
 
-    def edited(self, old: ast.AST, new: ast.AST) -> "Program":
-        """Exchange a part of the tree; without that part, it is the same program."""
-        tree = rebuild(self.tree, lambda node: new if node is old else None)
-        return self if tree is self.tree else Program(tree, self.scope)
+    def edited(self, *slip: Any) -> "Program | None":
+        """Exchange a part of the tree; None if that part is not there (any more)."""
+        tree = rebuild(self.tree, lambda node: slip[1] if node is slip[0] else None)
+        return None if tree is self.tree else Program(tree, self.scope, slip)
 
     @functools.cached_property
-    def neighbours(self) -> list["Neighbour"]:
+    def neighbours(self) -> list["Program"]:
         """Make every slip that the tree has room for."""
-        made = []
-        for old, new, sentence in _slips(self.tree):
-            for node in ast.walk(new):  # the compiler wants a line for what is new
-                if "lineno" in node._attributes and not hasattr(node, "lineno"):
-                    node.lineno = node.end_lineno = 1
-                    node.col_offset = node.end_col_offset = 0
-            made.append(Neighbour(self.edited(old, new), sentence, old, new))
-        return made
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    """A program with one slip in it: what was exchanged, and the words that tell it."""
-
-    program: Program
-    sentence: str  # goes on from "except that"
-    old: ast.AST
-    new: ast.AST
-
-    def and_also(self, other: "Neighbour") -> Program | None:
-        """Make the other slip, too; None if the one took away the other's place."""
-        both = self.program.edited(other.old, other.new)
-        return None if both is self.program else both
+        return [self.edited(*slip) for slip in _slips(self.tree)]
 
 
 def _places(node: ast.AST, parents: tuple = ()) -> Iterator[tuple[ast.AST, tuple]]:

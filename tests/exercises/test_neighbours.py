@@ -16,9 +16,9 @@ from tests.exercises.answers import EXERCISES, as_cell
 def neighbour(source, told, *arguments):
     """Run the one neighbour of a function whose sentence begins so."""
     program = Program.of(source)
-    found = [one for one in program.neighbours if one.sentence.startswith(told)]
-    assert found, [one.sentence for one in program.neighbours]
-    return found[0].program.function(*arguments)
+    found = [one for one in program.neighbours if one.slip[-1].startswith(told)]
+    assert found, [one.slip[-1] for one in program.neighbours]
+    return found[0].function(*arguments)
 
 
 ONES = torch.ones(3, 3)
@@ -173,7 +173,7 @@ def test_a_named_neighbour_never_contradicts_the_counterexample(name):
     one, draw = EXERCISES[name], random.Random(name)
     slips = [slip for program in one.programs for slip in program.neighbours]
     for slip in draw.sample(slips, min(3, len(slips))):
-        function = slip.program.function
+        function = slip.function
         if function is None or one.accepts(function):
             continue
         trial = Trial(one, function)
@@ -181,7 +181,7 @@ def test_a_named_neighbour_never_contradicts_the_counterexample(name):
         if layer == "neighbour":
             told = sentence.removeprefix(LEAD).removesuffix(".")
             shown = trial.got[trial.telling]
-            named = [other.program.function for other in slips if other.sentence == told]
+            named = [other.function for other in slips if other.slip[-1] == told]
             values = [run(other, one.cases[trial.telling]) for other in named if other]
             assert any(same(value, shown) for value in values), (told, shown)
         elif mistake:
