@@ -1,4 +1,5 @@
-# make lab    a learner's start: installs into .venv and opens JupyterLab
+# make lab    a learner's start: installs into .venv and opens the workbook in JupyterLab
+# make workbook  copies the notebooks without outputs; what a learner wrote in a copy stays
 # make test   everything CI checks: lint, unit tests, every notebook cell, browser, Colab's shape, site
 # make docs   the site, in build/site
 
@@ -19,10 +20,14 @@ VALIDATE_FLAGS ?=
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: lab test lint unit unit-and-site notebooks-test browser colab browser-and-colab site \
-	notebooks format bench picture publish unpublish validate screenshots docs clean
+	notebooks format bench picture publish unpublish validate screenshots docs clean workbook
 
-lab: $(INSTALLED)
-	$(RUN) -m jupyterlab $(LAB_FLAGS) notebooks/00_start_here.ipynb
+lab: $(INSTALLED) workbook
+	$(RUN) -m jupyterlab $(LAB_FLAGS) workbook/00_start_here.ipynb
+
+# Needs nothing but Python, as publish does.
+workbook:
+	@$(PYTHON) tools/workbook.py
 
 test: lint unit-and-site notebooks-test browser-and-colab
 
@@ -80,7 +85,7 @@ validate: $(INSTALLED)
 
 # Needs nothing but Python: a teacher may publish without installing anything.
 publish:
-	@$(PYTHON) tools/publish.py "$(REPOSITORY)"
+	@$(PYTHON) tools/publish.py "$(REPOSITORY)" $(if $(filter no,$(OUTPUTS)),--without-outputs)
 
 unpublish:
 	@$(PYTHON) tools/publish.py --remove
@@ -88,6 +93,7 @@ unpublish:
 docs: $(INSTALLED)
 	$(RUN) tools/build_site.py build/site
 
+# The workbook stays: a learner wrote in it.
 clean:
 	rm -rf $(VENV) build
 

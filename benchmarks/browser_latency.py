@@ -126,6 +126,9 @@ def on_the_site(browser, site: Path, moves: int) -> list[dict]:
     for path in sorted((site.resolve() / "notebooks").glob("*.html")):
         page = context.new_page()
         page.goto(path.as_uri())
+        # What answers a prediction is hidden until asked for.
+        folds = page.locator("details:has(.causal-explorer)")
+        folds.evaluate_all("(all) => all.forEach((one) => { one.open = true; })")
         for n, root in enumerate(page.locator(".causal-explorer").all()):
             root.scroll_into_view_if_needed()
             root.locator(".note").wait_for()

@@ -1,4 +1,4 @@
-"""Repeat the trainings of notebook 15 over several seeds and prices, and write their table.
+"""Repeat the trainings of notebooks 15 and 16 over several seeds and prices, and write tables.
 
 Usage: python benchmarks/learned_masks.py [seeds]      5 seeds take about five minutes
        python benchmarks/learned_masks.py table        only the tables, from the saved results

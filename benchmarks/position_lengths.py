@@ -1,4 +1,4 @@
-"""Train at length 32, read at 128: notebook 11's question over several seeds.
+"""Train at length 32, read at 128: notebook 12's question over several seeds.
 
 Read as it is, and once more with a window of 32, under which no query meets a distance that was
 never trained.

@@ -46,7 +46,7 @@ napoleon_custom_sections = [("Attributes", "params_style")]
 nitpick_ignore_regex = [
     ("py:.*", r"(ast|torch|numpy|matplotlib|ipywidgets|PIL|collections|pathlib|types)\..*"),
     ("py:class", r"causal_lab\.course\.progress\.Step"),  # a type variable
-    ("py:class", r"\w+\[\w+"),  # half a type, where a default cannot be read: = <factory>
+    ("py:class", r"\w+\[~?[\w.]+"),  # half a type, where a default cannot be read: = <factory>
 ]
 
 html_theme = "furo"
@@ -70,6 +70,7 @@ def setup(app):
     app.connect("autodoc-process-docstring", results_as_prose, priority=400)  # before napoleon
     app.connect("autodoc-process-signature", arguments_of_widgets)
     app.connect("html-page-context", wake_explorers)
+    app.connect("html-page-context", name_buttons)
     app.add_html_math_renderer("mathml", (inline_formula, None), (displayed_formula, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -78,6 +79,12 @@ def wake_explorers(app, page, template, context, doctree):
     """Give a page with explorers the module that moves them: from disk it could load none."""
     if 'class="causal-explorer"' in context.get("body", ""):
         app.add_js_file(None, type="module", body=f"{MODULE}\nwake(document);")
+
+
+def name_buttons(app, page, template, context, doctree):
+    """Let a button that folds be read aloud as it is written: myst-nb names all of them alike."""
+    body = context.get("body", "")
+    context["body"] = body.replace(' aria-label="Toggle hidden content"', "")
 
 
 def skip_what_is_not_ours(app, kind, name, member, skip, options):

@@ -155,9 +155,7 @@ def test_the_page_of_explorers_lists_those_of_the_notebooks():
     text = (ROOT / "docs" / "explorers.md").read_text(encoding="utf-8")
     assert "\n".join(gallery()) in text
     listed = re.findall(r"^\*\*(\w+)\*\* in ", text, re.M)
-    assert sorted(listed) == sorted(
-        {name for name in vars(explorers) if re.fullmatch(r"\w+Explorer", name)}
-    )
+    assert {*listed} == {name for name in vars(explorers) if re.fullmatch(r"\w+Explorer", name)}
 
 
 def gallery():

@@ -5,8 +5,10 @@ Usage: python tools/build_site.py [build/site]
 The source of the site is laid out under build/site-source as the repository is, so that the links
 of every page lead where they lead on GitHub. Changed on the way are only
 - notebooks: an explorer moves without a kernel (see live_explorers.py), the install cell is folded,
+  what answers a prediction is hidden until asked for, and the line that compares is left out,
 - paragraphs that begin with **MaskExplorer** in [00 …](…), which are followed by that explorer,
-- links such as [04 “Why √d”](../notebooks/04_causal_attention.ipynb), which lead to that heading,
+- links such as [05 “How large is a score?”](../notebooks/05_causal_attention.ipynb), which lead to
+  that heading,
 - docs/index.md, which becomes the first page, and docs/api.md, which gets one page per module.
 """
 
@@ -15,15 +17,36 @@ import json
 import re
 import subprocess
 import sys
+from html import escape
 from pathlib import Path
 
-from live_explorers import RECORDS, Live, headings, remake, saved_as, write_records
+from live_explorers import (
+    RECORDS,
+    Live,
+    headings,
+    remake,
+    saved_as,
+    without_comparing,
+    write_records,
+)
 from myst_parser.slugs import github_slugify
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("docs/**/*.md", "benchmarks/README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 FILES = ("docs/**/*.png", "docs/**/*.json", "benchmarks/images/*.png", "LICENSE")
 NAMED_CELL = re.compile(r"(\[\d\d “([^]]+)”\]\([^)#\s]+\.ipynb)\)")
+ASKING = {"markdown": re.compile(r"\*\*Predict"), "code": re.compile(r"^predict\(", re.M)}
+QUESTION = re.compile(r"Predict: (.+)((?:\n  ○ .+)+)\n?")  # as what predict(…) is saved
+MOVED = {  # pages that had another number, and where they are now
+    "03_row_by_row": "04",
+    "04_causal_attention": "05",
+    "05_gpt_or_bert": "06",
+    "06_kv_cache": "07",
+    "07_linear_algebra_of_time": "09",
+    "08_where_am_i": "11",
+    "09_a_zoo_of_masks": "13",
+    "10_masks_that_learn": "15",
+}
 NAMED_EXPLORER = re.compile(r"^\*\*(\w+Explorer)\*\* in \[(\d\d) .+(?:\n.+)*", re.M)
 
 
@@ -47,7 +70,17 @@ def main() -> int:
         write_records(
             [live for shown in lives.values() for live in shown], arguments.site / RECORDS
         )
+    forward(arguments.site / "notebooks")
     return building.returncode
+
+
+def forward(pages: Path) -> None:
+    """Lead the old address of a page to the new one."""
+    pages.mkdir(parents=True, exist_ok=True)
+    for old, number in MOVED.items():
+        new = f"{number}{old[2:]}.html"
+        text = f'<!doctype html><meta http-equiv="refresh" content="0; url={new}"><a href="{new}">'
+        (pages / f"{old}.html").write_text(f"{text}{new}</a>\n", encoding="utf-8")
 
 
 def lay_out(root: Path, source: Path, lives: dict[str, list[Live]]) -> None:
@@ -98,24 +131,61 @@ def with_explorers(text: str, lives: dict[str, Live], depth: int) -> str:
 
 def for_the_site(notebook: dict, lives: list[Live]) -> dict:
     """Change a notebook as little as a page needs."""
-    install, waiting = True, iter(lives)
-    for cell, heading in zip(notebook["cells"], headings(notebook["cells"]), strict=True):
+    install, waiting, cells = True, iter(lives), notebook["cells"]
+    hidden = answers(cells)
+    for number, (cell, heading) in enumerate(zip(cells, headings(cells), strict=True)):
         if cell["cell_type"] == "markdown":
             cell["source"] = with_anchors("".join(cell["source"]))
             continue
         if cell["cell_type"] != "code":
             continue
-        settings = cell["metadata"].setdefault("mystnb", {})
         if install:
-            cell["metadata"].setdefault("tags", []).append("hide-input")
-            settings["code_prompt_show"] = "The install cell, for Colab"
-            settings["code_prompt_hide"] = "The install cell, for Colab"
+            fold(cell, "hide-input", "The install cell, for Colab", "The install cell, for Colab")
             install = False
+        if number in hidden:
+            fold(cell, "hide-output", "Show what happens", "Hide what happens")
+        cell["source"] = without_comparing("".join(cell["source"]))
+        settings = cell["metadata"].setdefault("mystnb", {})
         settings["image"] = {"alt": f"Picture under the heading “{heading}”"}
         cell["outputs"] = [
-            as_output(next(waiting)) if saved_as(output) else output for output in cell["outputs"]
+            as_output(next(waiting)) if saved_as(output) else with_options(output)
+            for output in cell["outputs"]
         ]
     return notebook
+
+
+def answers(cells: list[dict]) -> set[int]:
+    """Number the code cells that answer a prediction: up to the prose after what they show."""
+    found, asked, shown = set(), False, False
+    for number, cell in enumerate(cells):
+        kind, source = cell["cell_type"], "".join(cell["source"])
+        if kind in ASKING and ASKING[kind].search(source):
+            asked, shown = True, False
+        elif kind == "markdown":
+            asked = asked and not shown
+        elif kind == "code" and asked and cell["outputs"]:
+            found.add(number)
+            shown = True
+    return found
+
+
+def fold(cell: dict, tag: str, show: str, hide: str) -> None:
+    """Put a part of a cell behind a button with these words."""
+    cell["metadata"].setdefault("tags", []).append(tag)
+    prompts = {"code_prompt_show": show, "code_prompt_hide": hide}
+    cell["metadata"].setdefault("mystnb", {}).update(prompts)
+
+
+def with_options(output: dict) -> dict:
+    """Write the question of a prediction as a list, which breaks its lines; leave the rest."""
+    text = "".join(output.get("data", {}).get("text/plain", []))
+    question = QUESTION.fullmatch(text)
+    if not question:
+        return output
+    options = "".join(f"<li>{escape(one)}</li>" for one in question[2].split("\n  ○ ")[1:])
+    written = f"<p><b>Predict:</b> {escape(question[1])}</p><ul>{options}</ul>"
+    data = {"text/html": [f'<div class="prediction">{written}</div>']}
+    return {"output_type": "display_data", "metadata": {}, "data": data}
 
 
 def as_output(live: Live) -> dict:

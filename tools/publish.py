@@ -1,10 +1,10 @@
 """Name the repository that Colab installs from, in all notebooks at once, or take it out again.
 
-Usage: python tools/publish.py owner/name [--branch main]
+Usage: python tools/publish.py owner/name [--branch main] [--without-outputs]
        python tools/publish.py --remove
 
 Needs nothing but Python. Only the install cells, the badges under the titles and the badges in
-the README's table are written; outputs and execution counts stay as they are.
+the README's table are written; outputs stay as they are, unless they are to be taken out.
 """
 
 import argparse
@@ -94,6 +94,22 @@ def stamp_notebook(text: str, name: str, address: str, branch: str = "main") -> 
     return _as_file(notebook)
 
 
+def strip_outputs(text: str) -> str:
+    """Take out what the cells of a notebook printed and drew, as if none had been run.
+
+    Args:
+        text: what the notebook's file holds.
+
+    Returns:
+        What it should hold.
+    """
+    notebook = json.loads(text)
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            cell |= {"outputs": [], "execution_count": None}
+    return _as_file(notebook)
+
+
 def address_of(text: str) -> str:
     """Read the address that a notebook is stamped with.
 
@@ -126,13 +142,14 @@ def stamp_readme(text: str, address: str, branch: str = "main") -> str:
     return re.sub(r"^\| \[.*?\]\(notebooks/(.*?)\)", row, text, flags=re.M)
 
 
-def publish(root: Path, address: str, branch: str = "main") -> None:
+def publish(root: Path, address: str, branch: str = "main", outputs: bool = True) -> None:
     """Stamp every notebook and the README under a folder, or none of them.
 
     Args:
         root: the repository's folder.
         address: as :func:`parse_address` gives it; empty to take the stamps away.
         branch: the branch that the badges open.
+        outputs: leave them in the notebooks.
     """
     if not re.fullmatch(r"[\w./-]+", branch, re.ASCII):
         raise ValueError(f"a branch is letters, digits and . _ / -, got {branch!r}")
@@ -140,7 +157,8 @@ def publish(root: Path, address: str, branch: str = "main") -> None:
     new = {readme: stamp_readme(readme.read_text(encoding="utf-8"), address, branch)}
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         text = path.read_text(encoding="utf-8")
-        new[path] = stamp_notebook(text, path.name, address, branch)
+        stamped = stamp_notebook(text, path.name, address, branch)
+        new[path] = stamped if outputs else strip_outputs(stamped)
     for path, text in new.items():
         path.write_text(text, encoding="utf-8", newline="\n")
 
@@ -178,16 +196,19 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("repository", nargs="?", default="", help="owner/name")
     parser.add_argument("--branch", default="main", help="the branch that the badges open")
     parser.add_argument("--remove", action="store_true", help="take every stamp away")
+    parser.add_argument("--without-outputs", action="store_true", help="take the outputs out too")
     chosen = parser.parse_args(arguments)
     try:
         address = "" if chosen.remove else parse_address(chosen.repository)
-        publish(ROOT, address, chosen.branch)
+        publish(ROOT, address, chosen.branch, outputs=not chosen.without_outputs)
     except ValueError as error:
         print(f"publish: {error}", file=sys.stderr)
         return 2
     print(f"All notebooks now install from {address}." if address else "All stamps are taken away.")
     if "://" in address:
         print("No badges: Colab opens notebooks from GitHub alone; learners upload theirs.")
+    if chosen.without_outputs:
+        print("The outputs are taken out; git has them.")
     return 0
 
 

@@ -6,7 +6,7 @@ from causal_lab.attention.formula import (
     attention_weights,
     fused_attention,
 )
-from causal_lab.attention.heads import CausalAttention, split_heads
+from causal_lab.attention.heads import CausalAttention
 from causal_lab.attention.positions import (
     alibi_bias,
     alibi_slopes,
@@ -19,8 +19,6 @@ from causal_lab.attention.softmax import (
     entropy,
     masked_softmax,
     naive_softmax,
-    online_softmax,
-    running_max_and_sum,
     stable_softmax,
 )
 from causal_lab.attention.spectral import (

@@ -2,13 +2,11 @@
 
 from causal_lab.course.measuring import (
     as_text,
-    bits_per_token,
     bits_when_writing,
     fill_accuracy,
     write,
 )
 from causal_lab.course.phrases import (
-    NOUNS,
     decode_phrase,
     encode_phrases,
     generate_phrases,

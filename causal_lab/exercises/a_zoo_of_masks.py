@@ -1,91 +1,104 @@
-"""The exercises of notebook 13: packed documents, reach through layers, retrieved passages."""
+"""The exercises of notebook 13: blocks that are written at once, reach through layers."""
 
 import torch
 from torch import Tensor
 
 from causal_lab.exercises.frame import Exercise, Misconception, checker
 from causal_lab.masks.reach import receptive_field
-from causal_lab.masks.rules import (
-    generate_causal_mask,
-)
-
-TRUE_MEANS_BLOCKED = "Yours is True where attention is *allowed*. Here True means blocked."
+from causal_lab.masks.rules import generate_causal_mask
 
 
-def _later(ids: Tensor) -> Tensor:
-    return generate_causal_mask(len(ids))
+def _block(T: int, size: int) -> Tensor:
+    return torch.arange(T) // size
 
 
-def _other(ids: Tensor) -> Tensor:
-    return ids[:, None] != ids
+def _other_block(T: int, size: int) -> Tensor:
+    return _block(T, size)[:, None] != _block(T, size)
 
 
-DOCUMENT_MASK = Exercise(
-    name="document_mask",
+def _so_many_blocks(T: int, count: int) -> Tensor:
+    block = torch.arange(T) // -(-T // count)
+    return block > block[:, None]
+
+
+BLOCK_MASK = Exercise(
+    name="block_mask",
     level="easy",
-    minutes=4,
+    minutes=5,
     solutions=[
         """
-        def document_mask(ids):
-            later = torch.ones(len(ids), len(ids)).triu(1).bool()
-            return later | (ids[:, None] != ids)
+        def block_mask(T, size):
+            block = torch.arange(T) // size
+            return block > block[:, None]
         """,
         """
-        def document_mask(ids):
-            same = ids[:, None] == ids
-            return ~(same & torch.ones(len(ids), len(ids)).tril().bool())
+        def block_mask(T, size):
+            query, key = torch.arange(T)[:, None], torch.arange(T)
+            return key >= (query // size + 1) * size
+        """,
+        """
+        def block_mask(T, size):
+            block = torch.arange(T) // size
+            later = torch.ones(T, T).triu(1).bool()
+            return later & (block[:, None] != block)
         """,
     ],
-    cases=[
-        (torch.tensor([0, 0, 1]),),
-        (torch.tensor([5, 5, 5, 2, 2]),),
-        (torch.tensor([1, 2, 2, 1]),),
-        (torch.tensor([0, 1, 2]),),
-    ],
+    cases=[(3, 2), (5, 2), (7, 3), (6, 4), (8, 2), (4, 1), (3, 5)],
     misconceptions=[
         Misconception(
             "polarity",
-            TRUE_MEANS_BLOCKED,
-            lambda ids: ~(_later(ids) | _other(ids)),
+            "Yours is True where attention is *allowed*. Here True means blocked.",
+            lambda T, size: ~(_block(T, size) > _block(T, size)[:, None]),
         ),
         Misconception(
-            "& for |",
-            "You block what is later *and* in another document. Each rule blocks on its own: |. "
-            "With & the tokens of one document see their own future.",
-            lambda ids: _later(ids) & _other(ids),
+            "causal inside, too",
+            "Yours is the causal mask: inside a block the tokens are written at once, and see each "
+            "other both ways. The order of time is that of the blocks.",
+            lambda T, size: generate_causal_mask(T),
         ),
         Misconception(
-            "forgot causal",
-            "Your documents are apart, but inside each one the tokens see their future.",
-            _other,
+            "blocks apart",
+            "Your blocks see nothing but themselves. A block sees all that was written before it.",
+            _other_block,
         ),
         Misconception(
-            "forgot the documents",
-            "Yours is the causal mask alone: a document sees those that were packed before it.",
-            _later,
-        ),
-        Misconception(
-            "strict",
-            "Your tokens do not see themselves. Blocked is what comes *after* the query: the "
-            "triangle begins one above the diagonal, triu(1).",
-            lambda ids: torch.ones(len(ids), len(ids)).triu().bool() | _other(ids),
+            "own block blocked",
+            "Your tokens do not see their own block, and the first block sees nothing: compare "
+            "with >, not with >=.",
+            lambda T, size: _block(T, size) >= _block(T, size)[:, None],
         ),
         Misconception(
             "upside down",
-            "Your triangle is upside down: it blocks the past. Rows are queries, columns are keys.",
-            lambda ids: _later(ids).T | _other(ids),
+            "Your blocks see the later ones, not the earlier ones. Rows are queries, columns are "
+            "keys: blocked is where the *key's* block is the later one.",
+            lambda T, size: _block(T, size) < _block(T, size)[:, None],
         ),
         Misconception(
-            "order of the numbers",
-            "You compare the numbers of the documents with < or >. They are names, not an order: "
-            "another document is one whose number is not the same.",
-            lambda ids: _later(ids) | (ids > ids[:, None]),
+            "remainder for quotient",
+            "You take % where // is needed: % is the place inside a block, // says which block.",
+            lambda T, size: torch.arange(T) % size > (torch.arange(T) % size)[:, None],
         ),
         Misconception(
-            "one polarity of each",
-            "One of your two masks is True where blocked, the other where allowed. Turn it around "
-            "with ~, or compare with != instead of ==.",
-            lambda ids: _later(ids) | ~_other(ids),
+            "so many blocks",
+            "You cut the text into `size` blocks. It is blocks of `size` tokens each.",
+            _so_many_blocks,
+        ),
+        Misconception(
+            "causal blocks apart",
+            "You block what is later *or* in another block. What is blocked is later *and* in "
+            "another block: two rules are joined by |, an exception by &.",
+            lambda T, size: generate_causal_mask(T) | _other_block(T, size),
+        ),
+        Misconception(
+            "a step further",
+            "You look one token too far: the last token of a block sees the first one of the next.",
+            lambda T, size: (torch.arange(T) - 1).clamp(min=0) // size > _block(T, size)[:, None],
+        ),
+        Misconception(
+            "size tokens ahead",
+            "You let every query look equally far ahead. How far it may look depends on where it "
+            "stands in its block: to the end of it.",
+            lambda T, size: torch.ones(T, T).triu(size).bool(),
         ),
     ],
     axes=("query", "key"),
@@ -211,99 +224,4 @@ REACH = Exercise(
 )
 
 
-def _apart(ids: Tensor) -> Tensor:
-    return _other(ids) & (ids[:, None] > 0) & (ids > 0)
-
-
-RAG_MASK = Exercise(
-    name="rag_mask",
-    level="hard",
-    minutes=8,
-    solutions=[
-        """
-        def rag_mask(ids):
-            later = torch.ones(len(ids), len(ids)).triu(1).bool()
-            passage = ids > 0
-            elsewhere = (ids[:, None] != ids) & passage[:, None] & passage
-            return later | elsewhere
-        """,
-        """
-        def rag_mask(ids):
-            later = torch.ones(len(ids), len(ids)).triu(1).bool()
-            same = ids[:, None] == ids
-            shared = (ids[:, None] == 0) | (ids == 0)
-            return later | ~(same | shared)
-        """,
-    ],
-    cases=[
-        (torch.tensor([1, 2, 0]),),
-        (torch.tensor([0, 1, 2, 0]),),
-        (torch.tensor([0, 0, 1, 1, 2, 2, 0, 0]),),
-        (torch.tensor([1, 1, 2, 3, 3, 0, 0]),),
-        (torch.tensor([0, 2, 2, 1, 1, 0]),),
-    ],
-    misconceptions=[
-        Misconception("polarity", TRUE_MEANS_BLOCKED, lambda ids: ~(_later(ids) | _apart(ids))),
-        Misconception(
-            "documents",
-            "You keep all segments apart, so the question sees no passage: it might as well not "
-            "have looked anything up. Segment 0 sees all and is seen by all.",
-            lambda ids: _later(ids) | _other(ids),
-        ),
-        Misconception(
-            "forgot causal",
-            "Your passages are apart, but every token sees the future of its passage and of the "
-            "shared text.",
-            _apart,
-        ),
-        Misconception(
-            "only causal",
-            "Yours is the causal mask: the second passage sees the first one, so its keys depend "
-            "on what happens to stand before it.",
-            _later,
-        ),
-        Misconception(
-            "& for |",
-            "You block what is later *and* in another passage. Each rule blocks on its own: |.",
-            lambda ids: _later(ids) & _apart(ids),
-        ),
-        Misconception(
-            "the question hears, nobody hears the instruction",
-            "The question sees all, but your passages do not see the instruction: segment 0 must "
-            "be seen by all, too, so exempt it as key as well as query.",
-            lambda ids: _later(ids) | (_other(ids) & (ids[:, None] > 0)),
-        ),
-        Misconception(
-            "seen by all, blind itself",
-            "The shared text is seen by all, but your question does not see the passages: exempt "
-            "segment 0 as query as well as key.",
-            lambda ids: _later(ids) | (_other(ids) & (ids > 0)),
-        ),
-        Misconception(
-            "passages without themselves",
-            "You block each passage from *itself*, and let it see the others: compare with !=.",
-            lambda ids: _later(ids) | ((ids[:, None] == ids) & (ids[:, None] > 0) & (ids > 0)),
-        ),
-        Misconception(
-            "shared against time",
-            "You let the shared text see everything, and be seen by all, even against the order of"
-            " time. Nobody sees the future, the question neither.",
-            lambda ids: (_later(ids) | _other(ids)) & (ids[:, None] > 0) & (ids > 0),
-        ),
-        Misconception(
-            "order of the numbers",
-            "You compare the numbers of the passages with < or >. They are names, not an order: "
-            "another passage is one whose number is not the same.",
-            lambda ids: _later(ids) | ((ids < ids[:, None]) & (ids > 0)),
-        ),
-        Misconception(
-            "shared keys against time",
-            "You let everybody see the shared text, even where it comes later. Nobody sees the "
-            "future, and a question at the end is future to the passages.",
-            lambda ids: (_later(ids) | _apart(ids)) & (ids > 0),
-        ),
-    ],
-    axes=("query", "key"),
-)
-
-check = checker(DOCUMENT_MASK, REACH, RAG_MASK)
+check = checker(BLOCK_MASK, REACH)

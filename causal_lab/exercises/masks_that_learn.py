@@ -1,4 +1,4 @@
-"""The exercises of notebook 15: a soft mask's leak, a gate on the distance, a mask made hard."""
+"""The exercises of notebook 15: a soft mask's leak, a mask made hard."""
 
 import torch
 from torch import Tensor
@@ -136,96 +136,6 @@ SOFT_LEAK_OF_ROW = Exercise(
 )
 
 
-def _closed_at_the_ramp(distances: Tensor, span: float, ramp: float) -> Tensor:
-    return torch.where(distances <= span, 1.0, (1 - distances / ramp).clamp(min=0))
-
-
-SPAN_GATES = Exercise(
-    name="span_gates",
-    level="easy",
-    minutes=4,
-    solutions=[
-        """
-        def span_gates(distances, span, ramp):
-            return ((ramp + span - distances) / ramp).clamp(0, 1)
-        """,
-        """
-        def span_gates(distances, span, ramp):
-            return (1 - (distances - span) / ramp).clamp(0, 1)
-        """,
-    ],
-    cases=[
-        (torch.tensor([0.0, 1.0, 2.0, 3.0]), 1.0, 1.0),
-        (torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), 2.0, 2.0),
-        (torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0]), 0.5, 4.0),
-        (torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0]), 1.0, 0.8),
-        (torch.tensor([0, 1, 2, 3]), 1.0, 2.0),
-    ],
-    misconceptions=[
-        Misconception(
-            "no clamp",
-            "Your line runs on at both ends: near keys get more than 1, far ones less than 0. A "
-            "gate lies between 0 and 1: clamp it.",
-            lambda distances, span, ramp: (ramp + span - distances) / ramp,
-        ),
-        Misconception(
-            "clamped below only",
-            "Your gate exceeds 1 for near keys: they would be counted more than once. Clamp at 1 "
-            "as well.",
-            lambda distances, span, ramp: ((ramp + span - distances) / ramp).clamp(min=0),
-        ),
-        Misconception(
-            "clamped above only",
-            "Your gate falls below 0 for far keys, and a negative share of attention means "
-            "nothing. Clamp at 0 as well: there the key is blocked exactly.",
-            lambda distances, span, ramp: ((ramp + span - distances) / ramp).clamp(max=1),
-        ),
-        Misconception(
-            "wrong sign",
-            "Your gate opens with the distance: far keys pass and near ones do not. Turn the sign "
-            "of distance − span.",
-            lambda distances, span, ramp: ((ramp + distances - span) / ramp).clamp(0, 1),
-        ),
-        Misconception(
-            "ramp ignored",
-            "Your gate always closes within one step, whatever the ramp. Divide by it: the "
-            "gentler the slope, the more keys can tell the span where to go.",
-            lambda distances, span, ramp: (1 + span - distances).clamp(0, 1),
-        ),
-        Misconception(
-            "hard step",
-            "Your gate is open or closed, with nothing between. That is a sliding window; it has "
-            "no slope, so the span could never learn.",
-            lambda distances, span, ramp: (distances <= span).float(),
-        ),
-        Misconception(
-            "off by one",
-            "Your gate closes one step too early. The span is a distance here, not a number of "
-            "tokens: at distance = span the gate is still 1.",
-            lambda distances, span, ramp: ((ramp + span - 1 - distances) / ramp).clamp(0, 1),
-        ),
-        Misconception(
-            "ramp inside",
-            "Your gate is closed already at distance = span. The ramp begins there: 1 at the "
-            "span, 0 a ramp later.",
-            lambda distances, span, ramp: ((span - distances) / ramp).clamp(0, 1),
-        ),
-        Misconception(
-            "sigmoid",
-            "A sigmoid has the right shape and never reaches 0: every key, however far, keeps some "
-            "weight and has to be kept. The straight ramp does reach it.",
-            lambda distances, span, ramp: torch.sigmoid((span - distances) / ramp),
-        ),
-        Misconception(
-            "closed at the ramp",
-            "You take the ramp for the distance at which the gate is closed. It is a number of "
-            "steps *behind* the span: closed at span + ramp.",
-            _closed_at_the_ramp,
-        ),
-    ],
-)
-
-
 def _future(theta: Tensor) -> Tensor:
     return torch.ones_like(theta).triu(1).bool()
 
@@ -350,4 +260,4 @@ HARDEN = Exercise(
     axes=("query", "key"),
 )
 
-check = checker(SOFT_LEAK_OF_ROW, SPAN_GATES, HARDEN)
+check = checker(SOFT_LEAK_OF_ROW, HARDEN)

@@ -1,9 +1,8 @@
-"""The exercises of notebook 02: the matrix M, the opposite polarity, dead rows."""
+"""The exercises of notebook 02: the matrix M, the opposite polarity."""
 
 import torch
 from torch import Tensor
 
-from causal_lab.attention.softmax import masked_softmax
 from causal_lab.exercises.frame import Exercise, Misconception, checker
 from causal_lab.masks.rules import generate_incremental_mask
 
@@ -153,98 +152,4 @@ SDPA_MASK = Exercise(
     axes=("query", "key"),
 )
 
-_CAUSAL_2 = generate_incremental_mask(0, 2)
-_LEFT_PADDED = generate_incremental_mask(0, 3) | (torch.arange(3) < 1)
-
-
-def _shifted_by_all(scores: Tensor, blocked: Tensor) -> Tensor:
-    exponentials = (scores - scores.amax(-1, keepdim=True)).exp() * ~blocked
-    total = exponentials.sum(-1, keepdim=True)
-    return torch.where(total > 0, exponentials / total, 0.0)
-
-
-def _scores(queries: int, keys: int) -> Tensor:
-    return torch.randn(queries, keys, generator=torch.Generator().manual_seed(queries + keys))
-
-
-SAFE_SOFTMAX = Exercise(
-    name="safe_softmax",
-    level="hard",
-    minutes=8,
-    solutions=[
-        """
-        def safe_softmax(scores, blocked):
-            weights = torch.softmax(scores.masked_fill(blocked, float("-inf")), -1)
-            dead = blocked.all(-1, keepdim=True)
-            return weights.masked_fill(dead, 0.0)
-        """,
-        """
-        def safe_softmax(scores, blocked):
-            return torch.softmax(scores.masked_fill(blocked, float('-inf')), -1).nan_to_num(0.0)
-        """,
-    ],
-    cases=[
-        (torch.zeros(2, 2), _CAUSAL_2),
-        (torch.zeros(1, 2), torch.tensor([[True, True]])),
-        (torch.tensor([[1.0, 200.0], [1000.0, 0.0]]), _CAUSAL_2),
-        (_scores(3, 3), _LEFT_PADDED),
-        (_scores(2, 5), generate_incremental_mask(3, 2)),
-    ],
-    misconceptions=[
-        Misconception(
-            "NaN",
-            "A row with nothing to see becomes NaN: softmax divides 0 by 0. Decide what such a row "
-            "should be: here, zeros.",
-            lambda scores, blocked: torch.softmax(scores.masked_fill(blocked, -_INFINITY), -1),
-        ),
-        Misconception(
-            "uniform over the forbidden",
-            "With a finite fill, a row that may see nothing looks at all its forbidden keys "
-            "equally: no NaN, no warning, and a leak.",
-            lambda scores, blocked: torch.softmax(scores.masked_fill(blocked, -1e9), -1),
-        ),
-        Misconception(
-            "0 · ∞",
-            "You multiply the mask by −∞. Where it is False this gives 0 · −∞ = NaN: fill, do not "
-            "multiply.",
-            lambda scores, blocked: torch.softmax(scores + blocked * -_INFINITY, -1),
-        ),
-        Misconception(
-            "columns",
-            "Your softmax runs down the columns. A query shares its weight among its keys: dim=-1.",
-            lambda scores, blocked: torch.softmax(scores.masked_fill(blocked, -_INFINITY), 0),
-        ),
-        Misconception(
-            "zero before softmax",
-            "You set the scores to 0. Notebook 01: e⁰ = 1, so the blocked keys keep their share.",
-            lambda scores, blocked: torch.softmax(scores.masked_fill(blocked, 0.0), -1),
-        ),
-        Misconception(
-            "cut after softmax",
-            "You cut the weights after the softmax. The rows no longer sum to 1: what you cut off "
-            "is missing.",
-            lambda scores, blocked: torch.softmax(scores, -1).masked_fill(blocked, 0.0),
-        ),
-        Misconception(
-            "polarity",
-            "You block the allowed keys: here True means blocked.",
-            lambda scores, blocked: masked_softmax(scores, ~blocked),
-        ),
-        Misconception(
-            "polarity and NaN",
-            "You block the allowed keys: here True means blocked. And a row that sees nothing "
-            "becomes NaN.",
-            lambda scores, blocked: torch.softmax(scores.masked_fill(~blocked, -_INFINITY), -1),
-        ),
-        Misconception(
-            "the largest of all keys",
-            "You subtract the largest score, and it may be a blocked one: all the others underflow"
-            " to 0. Block first, then take the largest.",
-            _shifted_by_all,
-        ),
-    ],
-    axes=("query", "key"),
-    compare_gradients=True,
-)
-
-check = checker(CAUSAL_LOGIT_MASK, SDPA_MASK, SAFE_SOFTMAX)
+check = checker(CAUSAL_LOGIT_MASK, SDPA_MASK)

@@ -1,10 +1,6 @@
-"""The exercises of notebook 08: ALiBi's slopes, a rotary score, positions beside padding."""
+"""The exercises of notebook 11: ALiBi's slopes, and what one layer without positions sees."""
 
-import math
 from itertools import pairwise
-
-import torch
-from torch import Tensor
 
 from causal_lab.exercises.frame import Exercise, Misconception, checker
 
@@ -80,218 +76,110 @@ SLOPES = Exercise(
 )
 
 
-def _turned(x: Tensor, angle: float) -> Tensor:
-    cos, sin = math.cos(angle), math.sin(angle)
-    return torch.stack([x[0] * cos - x[1] * sin, x[0] * sin + x[1] * cos])
+def _of_one_bag(a: list[str], b: list[str]) -> list[bool]:
+    return [sorted(a[: t + 1]) == sorted(b[: t + 1]) for t in range(len(a))]
 
 
-def _score(q: Tensor, k: Tensor, m: float, n: float) -> Tensor:
-    return _turned(q, m) @ _turned(k, n)
+def _places(said: list[bool]) -> list[int]:
+    return [t for t, one in enumerate(said) if one]
 
 
-def _overwritten(x: Tensor, angle: float) -> Tensor:
-    cos, sin = math.cos(angle), math.sin(angle)
-    first = x[0] * cos - x[1] * sin
-    return torch.stack([first, first * sin + x[1] * cos])
+def _unmoved(a: list[str], b: list[str]) -> list[int]:
+    return [t for t in _places(_of_one_bag(a, b)) if a[t] == b[t]]
 
 
-_RIGHT, _UP = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
-
-RELATIVE_SCORE = Exercise(
-    name="relative_score",
+UNMOVED = Exercise(
+    name="unmoved",
     level="medium",
     minutes=6,
     solutions=[
         """
-        def relative_score(q, k, m, n):
-            cos, sin = math.cos(m - n), math.sin(m - n)  # turning q by the difference is enough
-            return (q[0] * cos - q[1] * sin) * k[0] + (q[0] * sin + q[1] * cos) * k[1]
+        def unmoved(a, b):
+            places = []
+            for t in range(len(a)):
+                if a[t] == b[t] and sorted(a[: t + 1]) == sorted(b[: t + 1]):
+                    places.append(t)
+            return places
         """,
         """
-        def relative_score(q, k, m, n):
-            x = q[0] * math.cos(m) - q[1] * math.sin(m)
-            y = q[0] * math.sin(m) + q[1] * math.cos(m)
-            u = k[0] * math.cos(n) - k[1] * math.sin(n)
-            w = k[0] * math.sin(n) + k[1] * math.cos(n)
-            return x * u + y * w
+        def unmoved(a, b):
+            return [t for t in range(len(a)) if a[t] == b[t] and sorted(a[:t]) == sorted(b[:t])]
         """,
     ],
     cases=[
-        (_RIGHT, _RIGHT, 2, 2),
-        (_RIGHT, _RIGHT, 3, 1),
-        (_RIGHT, _UP, 3, 1),
-        (torch.tensor([2.0, 1.0]), torch.tensor([-1.0, 3.0]), 7, 4),
-        (torch.tensor([0.5, -2.0]), torch.tensor([1.0, 1.0]), 9, 0),
-        (torch.tensor([1.0, 2.0]), torch.tensor([3.0, -1.0]), 1, 4),
+        ("dog bites".split(), "bites dog".split()),
+        ("look dog man !".split(), "look man dog !".split()),
+        ("a a b c".split(), "a b b c".split()),
+        ("it is what it is !".split(), "is it what is it !".split()),
+        ("to be or not to be".split(), "to not or be to be".split()),
+        ("I saw her .".split(), "I saw him .".split()),
+        ("yes no no yes no".split(), "no yes yes no no".split()),
     ],
     misconceptions=[
         Misconception(
-            "not turned",
-            "Your score does not change with the positions: you take the plain product. Turn q by "
-            "m radians and k by n first.",
-            lambda q, k, m, n: q @ k,
+            "the order",
+            "You want the same words in the same order. One layer sees a bag: behind both "
+            "exchanged words, nothing tells that they were exchanged.",
+            lambda a, b: _places([a[: t + 1] == b[: t + 1] for t in range(len(a))]),
         ),
         Misconception(
-            "only the query",
-            "You turn the query and leave the key as it is. Then a query at position 2 no longer "
-            "fits a key at position 2. Both turn, each by its own position.",
-            lambda q, k, m, n: _score(q, k, m, 0),
+            "another word asks",
+            "You compare what is seen, and not who looks. At some place the bags are the same, but "
+            "another word stands there: it has another query.",
+            lambda a, b: _places(_of_one_bag(a, b)),
         ),
         Misconception(
-            "apart",
-            "You turn q and k in opposite directions, so that their angle is the *sum* of the "
-            "positions. Turned in the same direction, only the difference is left.",
-            lambda q, k, m, n: _score(q, k, m, -n),
+            "not itself",
+            "You compare what came before, without the word itself. Another word at the same place "
+            "has another query, and looks at itself, too.",
+            lambda a, b: _places([sorted(a[:t]) == sorted(b[:t]) for t in range(len(a))]),
         ),
         Misconception(
-            "clockwise",
-            "You turn both the wrong way, or exchange the positions: that is the score of the "
-            "distance n − m. A turn to the left takes (1, 0) to (cos, sin): "
-            "x' = x·cos − y·sin, y' = x·sin + y·cos.",
-            lambda q, k, m, n: _score(q, k, -m, -n),
+            "the word alone",
+            "You look at the word alone: the same word at the same place. What it sees before it "
+            "may be another bag.",
+            lambda a, b: _places([one == other for one, other in zip(a, b, strict=True)]),
         ),
         Misconception(
-            "degrees",
-            "You turn by m degrees. One position is one radian here; math.cos takes radians.",
-            lambda q, k, m, n: _score(q, k, math.radians(m), math.radians(n)),
-        ),
-        Misconception(
-            "not summed",
-            "You give back two numbers. A score is one: the products, summed.",
-            lambda q, k, m, n: _turned(q, m) * _turned(k, n),
-        ),
-        Misconception(
-            "stretched",
-            "You multiply by the positions. That makes late tokens loud; turning keeps every "
-            "vector as long as it is.",
-            lambda q, k, m, n: (q * m) @ (k * n),
-        ),
-        Misconception(
-            "times the cosine",
-            "You multiply the plain product by the cosine of the distance. That is right only if "
-            "both point the same way: turn the vectors, then multiply.",
-            lambda q, k, m, n: q @ k * math.cos(m - n),
-        ),
-        Misconception(
-            "of the lengths",
-            "You take the lengths and the cosine of the distance, as if both vectors pointed the "
-            "same way at the start. Their own angle counts, too.",
-            lambda q, k, m, n: q.norm() * k.norm() * math.cos(m - n),
-        ),
-        Misconception(
-            "the distance without its sign",
-            "You take the distance without its sign. Who stands first makes a difference: m − n, "
-            "not |m − n|.",
-            lambda q, k, m, n: _score(q, k, abs(m - n), 0),
-        ),
-        Misconception(
-            "overwritten",
-            "You write the new first number over the old one, and then use it for the second. Keep"
-            " both old numbers until both new ones are there.",
-            lambda q, k, m, n: _overwritten(q, m) @ _overwritten(k, n),
-        ),
-    ],
-)
-
-
-def _counted(padding: Tensor, start: int) -> Tensor:
-    return start + (~padding).cumsum(-1) - 1
-
-
-_ROWS = [[0, 0, 0], [1, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0]]
-_PADDING = [torch.tensor(row).bool() for row in _ROWS]
-
-PADDED_POSITIONS = Exercise(
-    name="padded_positions",
-    level="medium",
-    minutes=6,
-    solutions=[
-        """
-        def padded_positions(padding, past_len):
-            counted = past_len + (~padding).cumsum(dim=-1) - 1
-            return counted.masked_fill(padding, 0)
-        """,
-        """
-        def padded_positions(padding, past_len):
-            return (past_len + ((~padding).cumsum(-1) - 1)).masked_fill(padding, 0)
-        """,
-        """
-        def padded_positions(padding, past_len):
-            return torch.where(padding, 0, past_len + (~padding).cumsum(-1) - 1)
-        """,
-        """
-        def padded_positions(padding, past_len):
-            positions, nth = [], past_len
-            for is_padding in padding:
-                if is_padding:
-                    positions.append(0)
-                else:
-                    positions.append(nth)
-                    nth = nth + 1
-            return torch.tensor(positions)
-        """,
-    ],
-    cases=[
-        (_PADDING[1], 0),
-        (_PADDING[0], 0),
-        (_PADDING[0], 4),
-        (_PADDING[2], 3),
-        (_PADDING[3], 7),
-        (torch.tensor([0, 0, 1, 1]).bool(), 2),
-    ],
-    misconceptions=[
-        Misconception(
-            "padding counted",
-            "You number all places, padding too. The first real token must get the same position "
-            "with padding before it as without.",
-            lambda padding, past_len: (past_len + torch.arange(len(padding))).masked_fill(
-                padding, 0
+            "a set",
+            "You compare sets, which forget how often a word came. In a bag it counts: a word that "
+            "came twice gets two weights.",
+            lambda a, b: _places(
+                [a[t] == b[t] and {*a[: t + 1]} == {*b[: t + 1]} for t in range(len(a))]
             ),
         ),
         Misconception(
-            "a plain range",
-            "You number the places of the chunk and do not look at padding at all. Count the "
-            "tokens where padding is False: (~padding).cumsum(-1).",
-            lambda padding, past_len: past_len + torch.arange(len(padding)),
+            "no mask",
+            "You compare the whole texts, as if there were no mask. A place sees itself and what "
+            "came before: a slice up to t + 1.",
+            lambda a, b: _places(
+                [one == other and sorted(a) == sorted(b) for one, other in zip(a, b, strict=True)]
+            ),
         ),
         Misconception(
-            "the past forgotten",
-            "You begin at 0 although tokens are cached. The first real token of the chunk stands "
-            "at past_len.",
-            lambda padding, past_len: _counted(padding, 0).masked_fill(padding, 0),
+            "where it moves",
+            "You list the places where the output moves. Wanted are the others.",
+            lambda a, b: [t for t in range(len(a)) if t not in _unmoved(a, b)],
         ),
         Misconception(
-            "from 1",
-            "You are one too far: cumsum counts from 1, positions from 0.",
-            lambda padding, past_len: _counted(padding, past_len + 1).masked_fill(padding, 0),
+            "True and False",
+            "You say of each place whether it stays the same. Wanted is the list of those that do.",
+            lambda a, b: [t in _unmoved(a, b) for t in range(len(a))],
         ),
         Misconception(
-            "negative",
-            "The real tokens are right, but padding does not get 0. Before the first token a count "
-            "gives −1, and a table read at −1 gives its *last* row.",
-            lambda padding, past_len: _counted(padding, past_len),
+            "the words",
+            "You return the words. Wanted are their places: numbers from 0.",
+            lambda a, b: [a[t] for t in _unmoved(a, b)],
         ),
         Misconception(
-            "the padding is counted",
-            "You count the padding instead of the tokens: cumsum of padding, not of ~padding.",
-            lambda padding, past_len: (past_len + padding.cumsum(-1) - 1).masked_fill(padding, 0),
-        ),
-        Misconception(
-            "shifted by the padding",
-            "You add the padding to the positions instead of leaving it out.",
-            lambda padding, past_len: (
-                past_len + int(padding.sum()) + torch.arange(len(padding))
-            ).masked_fill(padding, 0),
-        ),
-        Misconception(
-            "padding on the left",
-            "You take off the whole number of padded places everywhere, as if all of them stood on"
-            " the left. Count the real tokens up to each place instead.",
-            lambda padding, past_len: (
-                past_len + torch.arange(len(padding)) - padding.sum()
-            ).masked_fill(padding, 0),
+            "the bag behind",
+            "You compare what comes *behind* a place. Behind the causal mask a place sees itself "
+            "and what came before.",
+            lambda a, b: _places(
+                [a[t] == b[t] and sorted(a[t:]) == sorted(b[t:]) for t in range(len(a))]
+            ),
         ),
     ],
 )
 
-check = checker(SLOPES, RELATIVE_SCORE, PADDED_POSITIONS)
+check = checker(SLOPES, UNMOVED)

@@ -1,4 +1,4 @@
-"""A chunk of new tokens behind a cache: at which corner the triangle must be."""
+"""A chunk of new tokens behind a cache: in which corner its stairs end or start."""
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ class ChunkExplorer(Explorer):
     """Slide over cached and new tokens, and see which rows are computed and what they may see.
 
     Source: the paper, B.7. Training is the case of no past, a step of decoding that of one new
-    token. The triangle at the upper left is what PyTorch's ``scaled_dot_product_attention`` makes
-    of ``is_causal=True`` when there are more keys than queries.
+    token. PyTorch's ``scaled_dot_product_attention`` starts the stairs at the upper left when it is
+    told ``is_causal=True`` and there are more keys than queries.
 
     >>> ChunkExplorer(past_len=1, current_len=2).picture.panels[0].blocked.tolist()
     [[0, 0, 0], [0, 0, 1], [0, 0, 0]]
@@ -33,8 +33,8 @@ class ChunkExplorer(Explorer):
         wrong = {False: "right here", True: "wrong where framed"}
         return Picture(
             (
-                _square(right, right, "triangle at the lower right: right"),
-                _square(upper_left, right, f"at the upper left: {wrong[lost > 0]}"),
+                _square(right, right, "stairs end at the lower right: right"),
+                _square(upper_left, right, f"stairs start at the upper left: {wrong[lost > 0]}"),
                 _square(np.zeros_like(right), right, f"no mask: {wrong[leaks > 0]}"),
             ),
             f"{_name_of_case(past_len, current_len)}; {current_len} of {past_len + current_len} "

@@ -64,7 +64,7 @@ class CollapseExplorer(Explorer):
             "token 0's value is 0: outputs shrink, and nothing is mixed in; "
             * (attention == SILENT)
             + f"distance: token {slowest} (marked) has {distances[depth]:.2g} of {of_what} "
-            f"elsewhere than on token 0; 2nd eigenvalue: {eigenvalues[depth]:.2g}",
+            f"elsewhere than on token 0; 2nd eigenvalue of the product: {eigenvalues[depth]:.2g}",
         )
 
     def _layers(self, T: int, attention: str) -> Tensor:
@@ -98,7 +98,7 @@ def _square(weights: np.ndarray, depth: int, slowest: int) -> Heat:
 def _curves(distances: Tensor, eigenvalues: Tensor, depth: int) -> Curves:
     return Curves(
         np.stack([distances, eigenvalues]),
-        ("distance", "2nd eigenvalue"),
+        ("distance", "2nd eigenvalue of the product"),
         ("past", "second"),
         title="how far from a collapse",
         dashed=(1,),  # or it would cover the distance where both are the same

@@ -108,8 +108,8 @@ class DependencyExplorer(Explorer):
         return Picture(
             (square,),
             f"pairs that see the future: {(moved[ahead] > 0).sum()}; the last output sees "
-            f"{T - (moved[-1] > 0).argmax()} of {T} tokens. check_causality, at the first cut of 4 "
-            f"tokens, with 2 such layers: {self._verdict(mask, plant)}",
+            f"{T - (moved[-1] > 0).argmax()} of {T} tokens. A separate check_causality, with 4 "
+            f"tokens and 2 layers, at the first cut: {self._verdict(mask, plant)}",
         )
 
     @torch.no_grad()

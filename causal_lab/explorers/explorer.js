@@ -895,6 +895,6 @@ const STYLE = `.causal-explorer {
   .note { opacity: .8; font-size: 13px } .error { color: #b00020; white-space: pre-wrap; font-family: monospace }
   :is(.error, .note):empty { display: none } &[data-theme=dark] .error { color: #ff8a9a } .words { font-size: 18px; line-height: 2 }
   .words span { padding: 2px 4px; border-radius: 4px; border: 2px solid transparent } .words .hidden { color: transparent; background: #9a9a9a; user-select: none }
-  .words .changed { color: #a04800; font-weight: 600; text-decoration: underline }
-  &[data-theme=dark] .words .changed { color: #f5a56a } .words .plain { opacity: .7 } .words .ring { border-color: currentColor }
+  .words .changed { color: #fff; background: #1b1b1b; font-weight: 600 }
+  &[data-theme=dark] .words .changed { color: #1b1b1b; background: #e8e8e8 } .words .plain { opacity: .7 } .words .ring { border-color: currentColor }
   .words .hidden.ring { border-color: #2f6fae } }`;

@@ -1,6 +1,7 @@
 """What each way of telling positions does to the weights, when all tokens say the same."""
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -34,6 +35,10 @@ PAIRS = (0, 4, 8)  # of the 16: they turn by 1, 0.1 and 0.01 at each position
 class PositionExplorer(Explorer):
     """Choose how positions are told, move a query and a key, or move the whole text.
 
+    Args:
+        schemes: which ways the menu offers, of ``RANGES``; the first one is shown first, or rotary
+            positions if all are offered.
+
     >>> PositionExplorer(T=6).picture.panels[0].cells.shape
     (6, 6)
     """
@@ -52,9 +57,15 @@ class PositionExplorer(Explorer):
         "start": [0, 1, 2, 3, 100],
     }
 
-    def __init__(self, **values):
+    def __init__(self, schemes: Sequence[str] = (), **values):
         self._seen = lru_cache(256)(_scores_and_weights)  # whichever query and key are pointed at
+        if schemes:
+            values = {"scheme": schemes[0]} | values
+            self.GRID = self.GRID | {"scheme": list(schemes)}
         super().__init__(**values)
+        if schemes:
+            menu = self._controls[0] | {"options": list(schemes)}
+            self._controls = [menu, *self._controls[1:]]
 
     def limits(self, T: int, query: int, **others) -> dict[str, tuple[int, int]]:  # noqa: D102
         return {"query": (0, T - 1), "key": (0, min(query, T - 1))}

@@ -93,9 +93,10 @@ def _gates(T: int, span: int, ramp: int, shown: str, table: Tensor) -> tuple[Hea
 
 
 def _gate_and_slope(distance: Tensor, span: int, ramp: int) -> tuple[Tensor, Tensor]:
-    """Ask torch how the gate at each distance changes with the span."""
+    """Ask torch how each gate changes with the span, as far as training hears of it."""
     with torch.enable_grad():  # an explorer computes without
         spans = torch.full_like(distance, span, dtype=torch.float32, requires_grad=True)
         gate = span_gate(distance, spans, ramp)
         (slope,) = torch.autograd.grad(gate.sum(), spans)
-    return gate.detach(), slope
+    # Where the gate is 0, `gate_to_bias` passes no gradient on.
+    return gate.detach(), slope.masked_fill(gate == 0, 0.0)

@@ -10,13 +10,11 @@ from causal_lab.masks.reach import (
 )
 from causal_lab.masks.rules import (
     algorithm_4_causal_mask,
-    from_additive,
     from_allowed,
     generate_causal_logit_mask,
     generate_causal_mask,
     generate_document_mask,
     generate_incremental_mask,
-    generate_padding_mask,
     generate_prefix_mask,
     generate_retrieval_mask,
     generate_sliding_window_mask,

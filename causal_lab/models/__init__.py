@@ -10,5 +10,5 @@ from causal_lab.models.generation import (
     prefill,
     stream,
 )
-from causal_lab.models.layers import Block, MultiHeadAttention
+from causal_lab.models.layers import MultiHeadAttention
 from causal_lab.models.transformer import BERT, GPT, Transformer

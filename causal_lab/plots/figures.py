@@ -31,7 +31,7 @@ from causal_lab.plots.style import (
 )
 from causal_lab.validation import check_boolean, check_floating, check_size
 
-_SCORE_MAP = colormaps["PuOr_r"]
+_SCORE_MAP = colormaps["PRGn"]  # negative purple, positive green; orange would mean a leak
 
 
 class LabFigure(Figure):

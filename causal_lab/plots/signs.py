@@ -9,7 +9,7 @@ from matplotlib.patches import Arc, Circle, Rectangle
 from causal_lab.plots.drawing import label_axis, label_bar
 from causal_lab.plots.picture import Boxes, Dials, Sentence
 from causal_lab.plots.room import SMALL, Room, cut, explain, longest, wide
-from causal_lab.plots.style import COLOUR_OF, FUTURE_COLOUR, NAN_COLOUR, printable
+from causal_lab.plots.style import COLOUR_OF, NAN_COLOUR, printable
 
 _SIGNED_MAP = colormaps["PRGn"]  # neither end is the colour of the past or of the future
 _HANDS = (COLOUR_OF["past"], COLOUR_OF["third"])
@@ -17,7 +17,7 @@ _WORD, _LINE = 10, 26  # points of a word of a sentence, pixels between its line
 _LOOKS = {  # colour of the word and of what lies behind it
     "seen": ("black", "none"),
     "hidden": ("#c9c9c9", "#c9c9c9"),
-    "changed": ("white", FUTURE_COLOUR),
+    "changed": ("white", COLOUR_OF["ink"]),
     "plain": ("#5a5a5a", "none"),
 }
 

@@ -767,12 +767,15 @@ def test_nothing_is_changed_in_place():
 def test_the_theory_names_tests_functions_and_headings_that_exist():
     root = Path(__file__).parents[2]
     page = (root / "docs" / "theory" / "07-linear-algebra.md").read_text(encoding="utf-8")
-    path = root / "notebooks" / "09_linear_algebra_of_time.ipynb"
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    prose = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
-    headings = set(re.findall(r"^## (.+)$", prose, re.M))
-    named = set(re.findall(r"\[09 “(.+?)”\]\(\.\./\.\./notebooks/09_linear_algebra_of_time", page))
-    assert named == headings - {"Three facts", "Your turn", "What to keep"}
+    prose = ""
+    for number, name in (("09", "linear_algebra_of_time"), ("10", "what_a_layer_can_undo")):
+        path = root / "notebooks" / f"{number}_{name}.ipynb"
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        mine = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+        headings = set(re.findall(r"^## (.+)$", mine, re.M))
+        named = set(re.findall(rf"\[{number} “(.+?)”\]\(\.\./\.\./notebooks/{path.name}", page))
+        assert named == headings - {"Three facts", "Your turn", "What to keep"}
+        prose += mine
     tests = set(re.findall(r"`(test_\w+)`", page))
     assert tests <= set(globals())
     statements = re.findall(r"^\*\*(7\.\d+)\*\*", page, re.M)

@@ -196,6 +196,20 @@ def test_one_command_stamps_all_and_one_takes_it_back(copy, capsys):
     assert "install from owner/lab" in capsys.readouterr().out
 
 
+def test_where_asked_for_the_outputs_go_and_nothing_else(copy, capsys):
+    assert publish.main(["owner/lab", "--without-outputs"]) == 0
+    assert "git has them" in capsys.readouterr().out
+    assert publish.badge("owner/lab", PATHS[0].name) in (copy / "README.md").read_text("utf-8")
+    for name in TEXTS:
+        stamped = publish.stamp_notebook(without(name), name, "owner/lab")
+        notebook = nbformat.reads(stamped, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        due = nbformat.writes(notebook) + "\n"
+        assert (copy / "notebooks" / name).read_bytes().decode("utf-8") == due
+
+
 @pytest.mark.parametrize("arguments", [[], [""], ["ada"], ["owner/lab", "--branch", "a b"]])
 def test_a_bad_command_says_what_is_needed_and_writes_nothing(copy, arguments, capsys):
     plain = content(copy)
@@ -208,7 +222,7 @@ def test_a_bad_command_says_what_is_needed_and_writes_nothing(copy, arguments, c
     ("old", "new", "said"),
     [
         ("REPOSITORY = ", "ADDRESS = ", "must be the install cell"),
-        ('"# 10 ·', '"10 ·', "must begin with its title"),
+        ('"# ', '"', "must begin with its title"),
         ('\n "nbformat"', '\n  "nbformat"', "not saved as nbformat saves it"),
     ],
 )
@@ -228,6 +242,14 @@ def test_make_publish_says_what_it_needs():
     )
     assert asked.returncode != 0
     assert "make publish REPOSITORY=owner/name" in asked.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no make")
+@pytest.mark.parametrize(("asked", "passed"), [("", False), ("OUTPUTS=no", True)])
+def test_make_publish_passes_on_that_the_outputs_go(asked, passed):
+    command = ["make", "--dry-run", "publish", "REPOSITORY=owner/lab", *asked.split()]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert ("--without-outputs" in told) == passed
 
 
 # The install cell

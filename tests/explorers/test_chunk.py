@@ -74,10 +74,16 @@ def test_titles_say_what_is_wrong_here():
         return [panel.title for panel in ChunkExplorer(**sizes).picture.panels]
 
     right, wrong = "right here", "wrong where framed"
-    first = "triangle at the lower right: right"
-    assert titles() == [first, f"at the upper left: {wrong}", f"no mask: {wrong}"]
-    assert titles(past_len=0)[1:] == [f"at the upper left: {right}", f"no mask: {wrong}"]
-    assert titles(current_len=1)[1:] == [f"at the upper left: {wrong}", f"no mask: {right}"]
+    first = "stairs end at the lower right: right"
+    assert titles() == [first, f"stairs start at the upper left: {wrong}", f"no mask: {wrong}"]
+    assert titles(past_len=0)[1:] == [
+        f"stairs start at the upper left: {right}",
+        f"no mask: {wrong}",
+    ]
+    assert titles(current_len=1)[1:] == [
+        f"stairs start at the upper left: {wrong}",
+        f"no mask: {right}",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_the_picture_is_the_product(T, attention, path):
 def test_the_lines_can_be_told_apart_where_they_are_the_same():
     curves = CollapseExplorer(attention=SINK).picture.panels[1]
     assert np.array_equal(*curves.values)
-    assert (curves.names, curves.dashed) == (("distance", "2nd eigenvalue"), (1,))
+    assert (curves.names, curves.dashed) == (("distance", "2nd eigenvalue of the product"), (1,))
     assert (curves.colours, curves.label) == (("past", "second"), "distance")
 
 
@@ -101,28 +101,29 @@ def test_random_layers_are_sliced_not_drawn_anew(attention):
             "T = 6, after 1 layer",
             5,
             "distance: token 5 (marked) has 0.5 of its weight elsewhere than on token 0; "
-            "2nd eigenvalue: 0.5",
+            "2nd eigenvalue of the product: 0.5",
         ),
         (
             {"attention": PREVIOUS, "depth": 3},
             "T = 6, after 3 layers",
             5,
             "distance: token 5 (marked) has 1 of its weight elsewhere than on token 0; "
-            "2nd eigenvalue: 0.12",
+            "2nd eigenvalue of the product: 0.12",
         ),
         (
             {"attention": SILENT, "depth": 2, "path": RESIDUAL},
             "T = 6, after 2 layers",
             5,
             "token 0's value is 0: outputs shrink, and nothing is mixed in; distance: token 5 "
-            "(marked) has 1 of what is left of it elsewhere than on token 0; 2nd eigenvalue: 0.56",
+            "(marked) has 1 of what is left of it elsewhere than on token 0; "
+            "2nd eigenvalue of the product: 0.56",
         ),
         (
             {"attention": RANDOM, "T": 8},
             "T = 8, after 1 layer",
             5,
             "distance: token 5 (marked) has 0.97 of its weight elsewhere than on token 0; "
-            "2nd eigenvalue: 0.5",
+            "2nd eigenvalue of the product: 0.5",
         ),
     ],
 )

@@ -104,7 +104,7 @@ def test_the_verdict_is_the_checkers_and_holds_for_other_lengths_and_depths(mask
     explorer = move(shared(), mask=mask, plant=plant)
     causal = plant == NOTHING and mask != NO_MASK
     verdict = "causal" if causal else "NOT causal, output 0 depends on input 1"
-    words = "tokens. check_causality, at the first cut of 4 tokens, with 2 such layers: "
+    words = "tokens. A separate check_causality, with 4 tokens and 2 layers, at the first cut: "
     assert explorer.picture.caption.endswith(words + verdict)
     used = NOTHING if mask == NO_MASK else plant
     report = check_causality(Reader(explorer.model, 1, mask, used), explorer.ids[None, :6])

@@ -114,3 +114,12 @@ def test_a_key_is_never_after_its_query():
     assert move(explorer, query=9).key == 4
     with pytest.raises(ValueError, match="key must lie between 0 and 4, got 5"):
         PositionExplorer(query=4, key=5)
+
+
+def test_a_notebook_may_offer_a_few_of_the_ways():
+    few = ["sinusoidal", "none"]
+    explorer = PositionExplorer(schemes=few, T=6)
+    assert explorer.scheme == "sinusoidal"
+    assert explorer._controls[0]["options"] == explorer.GRID["scheme"] == few
+    assert [control["name"] for control in explorer._controls] == list(explorer.controls())
+    assert PositionExplorer()._controls[0]["options"] == PositionExplorer.GRID["scheme"]

@@ -286,7 +286,7 @@ ROOT = Path(__file__).parents[2]
 PROPERTY = settings(max_examples=20, deadline=None, derandomize=True)
 
 
-# --- what order a model without positions sees, and a length never trained (notebook 11)
+# --- what order a model without positions sees, and a length never trained (notebooks 11, 12)
 
 
 def model_without_positions(kind, num_layers, seed):

@@ -22,14 +22,20 @@ EXERCISE_MODULES = {
     "00_start_here": "start_here",
     "01_zero_is_not_nothing": "zero_is_not_nothing",
     "02_minus_infinity": "minus_infinity",
+    "03_what_the_wall_is_made_of": "what_the_wall_is_made_of",
     "04_row_by_row": "row_by_row",
     "05_causal_attention": "causal_attention",
     "06_gpt_or_bert": "gpt_or_bert",
     "07_kv_cache": "kv_cache",
+    "08_writing_on_with_less": "writing_on_with_less",
     "09_linear_algebra_of_time": "linear_algebra_of_time",
+    "10_what_a_layer_can_undo": "what_a_layer_can_undo",
     "11_where_am_i": "where_am_i",
+    "12_turned_by_distance": "turned_by_distance",
     "13_a_zoo_of_masks": "a_zoo_of_masks",
+    "14_several_texts_in_one_row": "several_texts_in_one_row",
     "15_masks_that_learn": "masks_that_learn",
+    "16_spans_and_gates": "spans_and_gates",
 }
 OPT_OUTS = re.compile(r"NBVAL_(IGNORE_OUTPUT|SKIP)|nbval-(ignore-output|skip)")
 
@@ -104,9 +110,27 @@ def test_code_cells_are_short(path):
 
 @each_notebook
 def test_a_guess_comes_before_every_third_answer_at_least(path):
-    guesses = prose(path).count("**Predict:**")
-    answers = sum(bool(cell["outputs"]) for cell in cells(path, "code"))
+    clicked = [cell for cell in cells(path, "code") if text_of(cell).startswith("predict(")]
+    guesses = prose(path).count("**Predict:**") + len(clicked)
+    answers = sum(bool(cell["outputs"]) for cell in cells(path, "code")) - len(clicked)
+    assert len(clicked) >= 2
     assert guesses >= answers / 3
+
+
+@each_notebook
+def test_what_came_out_is_an_option_of_a_question_before_it(path):
+    options = set()
+    for cell in cells(path, "code"):
+        if text_of(cell).startswith("predict("):
+            (call,) = ast.parse(text_of(cell)).body
+            options |= {*ast.literal_eval(call.value.args[1])}
+            assert saved_text(cell).strip().startswith("Predict: ")
+        for truth in re.findall(r"predict\.compare\((.+)\)", text_of(cell)):
+            assert ast.literal_eval(truth) in options
+    code = [text_of(cell) for cell in cells(path, "code")]
+    asked = [source for source in code if source.startswith("predict(")]
+    assert "".join(code).count("predict.compare(") == len(asked)
+    assert "predict.score()" in "".join(code)
 
 
 @each_notebook

@@ -229,6 +229,12 @@ def test_scores_that_are_all_0_or_minus_infinity_have_limits_of_1(scores):
     draw(figure)
 
 
+def test_no_score_has_the_orange_of_a_leak():
+    image = plot_scores(torch.tensor([[-1.0, 1.0]])).axes[0].images[0]
+    for red, green, blue, _ in image.to_rgba(image.get_array())[0]:
+        assert not red > green > blue
+
+
 def test_a_limit_makes_two_pictures_of_scores_comparable():
     for scores in (torch.eye(2), 5 * torch.eye(2)):
         assert plot_scores(scores, limit=4).axes[0].images[0].get_clim() == (-4.0, 4.0)

@@ -248,7 +248,7 @@ def test_a_hidden_word_is_there_but_not_to_be_read():
         for text, box in zip(ax.texts, boxes, strict=True)
     ]
     assert same == [False, True, False, False]
-    assert same_color(boxes[2].get_facecolor(), COLOUR_OF["future"])
+    assert same_color(boxes[2].get_facecolor(), COLOUR_OF["ink"])
     assert ring.get_x() == boxes[1].get_x()
 
 

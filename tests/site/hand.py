@@ -30,6 +30,9 @@ SHOWN = f"""(root) => {{
         controls: Object.fromEntries(controls),
     }};
 }}"""
+# What answers a prediction is hidden until asked for, an explorer as well.
+FOLDED = "details:has(.causal-explorer)"
+OPEN = "(all) => all.forEach((one) => { one.open = true; })"
 PIXELS = """(root) => Array.from(root.querySelectorAll("canvas"), (one) => one.toDataURL())"""
 # Move controls as a hand would: one after the other, and no further than they go.
 MOVE = f"""(root, steps) => steps.map((moves) => {{
@@ -54,6 +57,7 @@ class Opened:
         self.page.on("pageerror", lambda error: self.heard.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.goto(file.as_uri())
+        self.page.locator(FOLDED).evaluate_all(OPEN)
         self.roots = self.page.locator(".causal-explorer").all()
         for root in self.roots:
             root.scroll_into_view_if_needed()

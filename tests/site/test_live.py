@@ -167,7 +167,7 @@ def test_nothing_was_complained_of_or_asked_of_the_network(lesson):
     assert foreign == []
 
 
-@pytest.mark.parametrize("name", ["index", "docs/explorers", "notebooks/06_kv_cache"])
+@pytest.mark.parametrize("name", ["index", "docs/explorers", "notebooks/07_kv_cache"])
 def test_a_phone_shows_all_of_it_dark(browser, site, name):
     opened = Opened(browser, site / f"{name}.html", PHONE, color_scheme="dark")
     try:

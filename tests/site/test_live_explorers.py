@@ -45,8 +45,19 @@ def test_only_what_an_explorer_needs_is_run(tmp_path):
     assert (live.key, live.heading, live.explorer.T) == ("99-MaskExplorer", "Here", 3)
 
 
+def test_nothing_is_compared_with_a_guess_that_nobody_made(tmp_path):
+    sources = (
+        "from causal_lab.explorers import MaskExplorer",
+        "from causal_lab.course import Predictions\npredict = Predictions()",
+        'predict("What?", ["1", "2"])',
+        'predict.compare("1")\nMaskExplorer(3)',
+    )
+    (live,) = remake(notebook(tmp_path, *sources))
+    assert live.explorer.T == 3
+
+
 def test_the_notebook_that_trains_runs_few_cells_and_shows_one_explorer_twice():
-    path = NOTEBOOKS / "06_kv_cache.ipynb"
+    path = NOTEBOOKS / "07_kv_cache.ipynb"
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     sources = {
         n: "".join(cell["source"]) for n, cell in enumerate(cells) if cell["cell_type"] == "code"
