@@ -66,13 +66,11 @@ class Predictions:
     def compare(self, truth: str) -> None:
         """Set the guess beside what came out: that of the newest question with such an option."""
         fitting = [one for one in self.asked.values() if truth in one.options]
-        if not fitting:
-            raise ValueError(f"no prediction has the option {truth!r}; write it as in predict(…)")
-        fitting[-1].truth = truth
-        if fitting[-1].guess is not None:
-            is_right = fitting[-1].guess == truth
-            told = "Just so." if is_right else f"It is: {truth}."
-            print(f"You guessed: {fitting[-1].guess}. {told}")
+        for one in fitting[-1:]:  # none, if the cell that asks was not run
+            one.truth = truth
+            if one.guess is not None:
+                told = "Just so." if one.guess == truth else f"It is: {truth}."
+                print(f"You guessed: {one.guess}. {told}")
 
     def score(self) -> None:
         """Say how often a guess was right."""
