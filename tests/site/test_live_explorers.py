@@ -56,25 +56,35 @@ def test_nothing_is_compared_with_a_guess_that_nobody_made(tmp_path):
     assert live.explorer.T == 3
 
 
-def test_the_notebook_that_trains_runs_few_cells_and_shows_one_explorer_twice():
+def test_the_notebook_that_trains_runs_few_cells():
     path = NOTEBOOKS / "07_kv_cache.ipynb"
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     sources = {
         n: "".join(cell["source"]) for n, cell in enumerate(cells) if cell["cell_type"] == "code"
     }
     codes = {n: ast.parse(source) for n, source in sources.items() if "%pip" not in source}
-    (shown,) = [n for n, source in sources.items() if source == "watch"]
+    (shown,) = [n for n, source in sources.items() if source.endswith("\nwatch")]
     chosen = [sources[n] for n in needed(codes, {shown})]
     assert len(chosen) == 4  # imports, training, writing, showing
     assert "train(writer" in chosen[1]
 
 
-def test_two_explorers_of_one_kind_have_records_of_their_own(tmp_path):
-    path = notebook(tmp_path, "from causal_lab.explorers import MaskExplorer", "MaskExplorer(3)")
+@pytest.mark.parametrize(
+    ("shown", "keys"),
+    [
+        ("MaskExplorer(3)", ["99-MaskExplorer", "99-MaskExplorer-3"]),
+        ("watch", ["99-MaskExplorer", "99-MaskExplorer"]),
+    ],
+)
+def test_two_explorers_have_records_of_their_own_and_one_that_is_shown_twice_has_one(
+    tmp_path, shown, keys
+):
+    first = "from causal_lab.explorers import MaskExplorer\nwatch = MaskExplorer(3)"
+    path = notebook(tmp_path, first, shown)
     written = json.loads(path.read_text(encoding="utf-8"))
     written["cells"].append(written["cells"][-1])
     path.write_text(json.dumps(written), encoding="utf-8")
-    assert [live.key for live in remake(path)] == ["99-MaskExplorer", "99-MaskExplorer-3"]
+    assert [live.key for live in remake(path)] == keys
 
 
 def test_a_saved_output_that_no_run_makes_ends_the_build(tmp_path):

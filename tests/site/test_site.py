@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from build_site import MOVED
 from lxml import html
 from PIL import Image
 
@@ -119,7 +120,16 @@ def test_every_page_can_be_reached_from_the_first_one(site, pages):
             if path and not urlsplit(target).scheme:
                 place = ((site / name).parent / unquote(path)).resolve()
                 waiting.append(place.relative_to(site.resolve()).as_posix())
-    assert set(pages) - reached - OWN_PAGES == set()
+    moved = {f"notebooks/{old}.html" for old in MOVED}
+    assert set(pages) - reached - OWN_PAGES == moved
+
+
+def test_a_page_that_has_another_number_now_leads_there(pages):
+    for old in MOVED:
+        page = pages[f"notebooks/{old}.html"]
+        (new,) = page.xpath("//a/@href")
+        assert page.xpath("//meta/@content") == [f"0; url={new}"]
+        assert (f"notebooks/{new}" in pages, new[2:]) == (True, f"{old[2:]}.html")
 
 
 def test_no_page_shows_an_error(pages):
@@ -183,23 +193,21 @@ def test_the_code_of_the_install_cell_is_folded_and_no_other(pages, path):
 
 
 @each_notebook
-def test_solutions_stay_folded(pages, path):
+def test_what_a_notebook_folds_stays_folded(pages, path):
     prose = [
         "".join(cell["source"])
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
         if cell["cell_type"] == "markdown"
     ]
-    wanted = sum(text.count("<details>") for text in prose)
-    solutions = [
-        fold
-        for fold in page_of(pages, path).xpath("//article//details[not(@class)]")
-        if text_of(fold.find("summary")) == "Solution"
-    ]
-    assert len(solutions) == wanted >= 2
+    folds = page_of(pages, path).xpath("//article//details[not(@class)]")
+    assert len(folds) == sum(text.count("<details>") for text in prose)
+    for fold in folds:
+        assert fold.get("open") is None
+        assert not fold.xpath(".//h2 | .//h3"), "the fold swallows what comes after it"
+    solutions = [fold for fold in folds if text_of(fold.find("summary")) == "Solution"]
+    assert len(solutions) >= 2
     for solution in solutions:
-        assert solution.get("open") is None
         assert solution.xpath(".//pre"), "the code is outside of its fold"
-        assert not solution.xpath(".//h2 | .//h3"), "the fold swallows what comes after it"
 
 
 # --- formulas
