@@ -37,7 +37,7 @@ def tools_of(source: str) -> set[str]:
     return (known | found & {"keepdim=", "[:, None]"}) - PLAIN
 
 
-def cells_of(path: Path) -> tuple[str, set[str]]:
+def lesson_of(path: Path) -> tuple[str, set[str]]:
     """Give the name of a notebook's exercise module, and the tools that its lesson shows."""
     module, shown = "", set()
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
@@ -53,7 +53,7 @@ def missing(paths: list[Path]) -> dict[str, set[str]]:
     """Say for every notebook what its exercises need and nobody has shown."""
     shown, found = set(), {}
     for path in paths:
-        module, here = cells_of(path)
+        module, here = lesson_of(path)
         shown |= here
         for exercise in importlib.import_module(f"causal_lab.exercises.{module}").check.exercises:
             if needed := tools_of(exercise.solutions[0]) - shown:

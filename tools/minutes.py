@@ -25,19 +25,21 @@ class Minutes:
 def minutes(path: Path) -> Minutes:
     """Time one notebook."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    first = text_of(cells[0])
-    stated = re.search(r"(\d+) minutes \+ (\d+)", first)
-    places = [number for number, cell in enumerate(cells) if "## Your turn" in text_of(cell)]
-    turn = places[0] if places else len(cells)
-    keep = [number for number, cell in enumerate(cells) if "## What to keep" in text_of(cell)]
-    keep = keep[0] if keep else len(cells)
+    turn, keep = (place_of(title, cells) for title in ("## Your turn", "## What to keep"))
     tasks = "\n".join(map(text_of, cells[turn:keep]))
     exercises = re.findall(r"\((?:easy|medium|hard), (\d+) minutes?\)", tasks)
+    stated = re.search(r"(\d+) minutes \+ (\d+)", text_of(cells[0]))
     return Minutes(
         reading_of(cells[:turn] + cells[keep:]),
         sum(map(int, exercises)),
         tuple(map(int, stated.groups())) if stated else (0, 0),
     )
+
+
+def place_of(title: str, cells: list[dict]) -> int:
+    """Number the cell that has a title; all of them stand before one that is not there."""
+    found = (number for number, cell in enumerate(cells) if title in text_of(cell))
+    return next(found, len(cells))
 
 
 def reading_of(cells: list[dict]) -> float:

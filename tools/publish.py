@@ -4,10 +4,13 @@ Usage: python tools/publish.py owner/name [--branch main] [--without-outputs]
        python tools/publish.py --remove
 
 Needs nothing but Python. Only the install cells, the badges under the titles and the badges in
-the README's table are written; outputs stay as they are, unless they are to be taken out.
+the README's table are written; outputs and the answers to predictions stay as they are, unless
+outputs are to be taken out: then the answers are veiled, too.
 """
 
 import argparse
+import ast
+import hashlib
 import json
 import re
 import sys
@@ -20,6 +23,7 @@ BADGE = (
     "(https://colab.research.google.com/github/{repository}/blob/{branch}/notebooks/{name})"
 )
 ANY_BADGE = r"\[!\[Open in Colab\]\([^)\s]*\)\]\([^)\s]*\)"
+COMPARING = re.compile(r"""predict\.compare\(("[^"]*"|'[^']*')\)""")
 FIELD = re.compile(r'^REPOSITORY = "([^"]*)"(?=  # @param \{type:"string"\}$)', re.M)
 
 
@@ -95,7 +99,7 @@ def stamp_notebook(text: str, name: str, address: str, branch: str = "main") -> 
 
 
 def strip_outputs(text: str) -> str:
-    """Take out what the cells of a notebook printed and drew, as if none had been run.
+    """Take out what the cells of a notebook printed and drew, and veil what answers a prediction.
 
     Args:
         text: what the notebook's file holds.
@@ -106,8 +110,15 @@ def strip_outputs(text: str) -> str:
     notebook = json.loads(text)
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
-            cell |= {"outputs": [], "execution_count": None}
+            lines = [COMPARING.sub(_veiled, line) for line in cell["source"]]
+            cell |= {"source": lines, "outputs": [], "execution_count": None}
     return _as_file(notebook)
+
+
+def _veiled(found: re.Match) -> str:
+    """Write an answer as ``course.predictions.veil`` does, which may not be installed."""
+    answer = ast.literal_eval(found[1])
+    return f'predict.compare("#{hashlib.sha256(answer.encode()).hexdigest()[:6]}")'
 
 
 def address_of(text: str) -> str:

@@ -1,7 +1,17 @@
 """A guess that is made before its answer is seen, and remembered."""
 
+import hashlib
 from dataclasses import dataclass, field
 from html import escape
+
+
+def veil(answer: str) -> str:
+    """Write an answer so that nobody reads it: so it stands in the cells of a workbook.
+
+    >>> veil("30")
+    '#624b60'
+    """
+    return "#" + hashlib.sha256(answer.encode()).hexdigest()[:6]
 
 
 @dataclass
@@ -64,12 +74,17 @@ class Predictions:
         return self.asked[question]
 
     def compare(self, truth: str) -> None:
-        """Set the guess beside what came out: that of the newest question with such an option."""
-        fitting = [one for one in self.asked.values() if truth in one.options]
-        for one in fitting[-1:]:  # none, if the cell that asks was not run
-            one.truth = truth
+        """Set the guess beside what came out: that of the newest question with such an option.
+
+        Args:
+            truth: the option as it was written, or its veil.
+        """
+        pairs = [(one, option) for one in self.asked.values() for option in one.options]
+        fitting = [(one, option) for one, option in pairs if truth in (option, veil(option))]
+        for one, option in fitting[-1:]:  # none, if the cell that asks was not run
+            one.truth = option
             if one.guess is not None:
-                told = "Just so." if one.guess == truth else f"It is: {truth}."
+                told = "Just so." if one.guess == option else f"It is: {option}."
                 print(f"You guessed: {one.guess}. {told}")
 
     def score(self) -> None:

@@ -14,7 +14,7 @@ from causal_lab.attention.spectral import (
 )
 from causal_lab.exercises.frame import Exercise, Misconception, checker
 
-_MIXED = torch.tensor(
+MIXED = torch.tensor(
     [
         [1.0, 0.0, 0.0, 0.0],
         [0.75, 0.25, 0.0, 0.0],
@@ -39,9 +39,9 @@ EIGENVALUES = Exercise(
     ],
     cases=[
         (torch.tensor([[1.0, 0.0], [0.75, 0.25]]),),
-        (_MIXED[:3, :3],),
+        (MIXED[:3, :3],),
         (uniform_causal_attention(4, dtype=torch.float32),),
-        (_MIXED,),
+        (MIXED,),
     ],
     misconceptions=[
         Misconception(
@@ -145,10 +145,10 @@ LAYERS_UNTIL = Exercise(
     cases=[
         (sink_attention(2, 0.5, dtype=torch.float32), 0.25),
         (sink_attention(3, 0.5, dtype=torch.float32), 0.1),
-        (_MIXED, 0.2),
-        (_MIXED, 0.01),
+        (MIXED, 0.2),
+        (MIXED, 0.01),
         (previous_token_attention(4, 0.5, dtype=torch.float32), 0.1),
-        (_MIXED, 1.0),
+        (MIXED, 1.0),
     ],
     misconceptions=[
         Misconception(

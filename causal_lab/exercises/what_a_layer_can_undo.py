@@ -5,6 +5,7 @@ from torch import Tensor
 
 from causal_lab.attention.spectral import is_projection as is_idempotent
 from causal_lab.exercises.frame import Exercise, Misconception, checker
+from causal_lab.exercises.linear_algebra_of_time import MIXED
 
 
 def _all(condition: Tensor) -> bool:
@@ -115,15 +116,6 @@ def _from_average(A: Tensor, outputs: Tensor) -> Tensor:
     return torch.cat([sums[:1], sums.diff(dim=0)])
 
 
-_MIXED = torch.tensor(
-    [
-        [1.0, 0.0, 0.0, 0.0],
-        [0.75, 0.25, 0.0, 0.0],
-        [0.25, 0.125, 0.625, 0.0],
-        [0.5, 0.25, 0.125, 0.125],
-    ]
-)
-
 UNDO = Exercise(
     name="undo",
     level="hard",
@@ -149,8 +141,8 @@ UNDO = Exercise(
     ],
     cases=[
         (torch.tensor([[1.0, 0.0], [0.75, 0.25]]), torch.tensor([[4.0], [5.0]])),
-        (_MIXED[:3, :3], torch.tensor([[4.0], [5.0], [1.0]])),
-        (_MIXED, torch.tensor([[1.0, 0.0], [2.0, -1.0], [0.0, 3.0], [1.0, 1.0]])),
+        (MIXED[:3, :3], torch.tensor([[4.0], [5.0], [1.0]])),
+        (MIXED, torch.tensor([[1.0, 0.0], [2.0, -1.0], [0.0, 3.0], [1.0, 1.0]])),
     ],
     misconceptions=[
         Misconception(

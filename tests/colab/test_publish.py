@@ -13,6 +13,8 @@ import publish
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
+from tests.builders import as_in_a_workbook
+
 ROOT = Path(__file__).parents[2]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TEXTS = {path.name: path.read_text(encoding="utf-8") for path in PATHS}
@@ -196,17 +198,13 @@ def test_one_command_stamps_all_and_one_takes_it_back(copy, capsys):
     assert "install from owner/lab" in capsys.readouterr().out
 
 
-def test_where_asked_for_the_outputs_go_and_nothing_else(copy, capsys):
+def test_where_asked_for_the_outputs_go_the_answers_are_veiled_and_no_more(copy, capsys):
     assert publish.main(["owner/lab", "--without-outputs"]) == 0
     assert "git has them" in capsys.readouterr().out
     assert publish.badge("owner/lab", PATHS[0].name) in (copy / "README.md").read_text("utf-8")
     for name in TEXTS:
         stamped = publish.stamp_notebook(without(name), name, "owner/lab")
-        notebook = nbformat.reads(stamped, as_version=4)
-        for cell in notebook.cells:
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
-        due = nbformat.writes(notebook) + "\n"
+        due = nbformat.writes(as_in_a_workbook(nbformat.reads(stamped, as_version=4))) + "\n"
         assert (copy / "notebooks" / name).read_bytes().decode("utf-8") == due
 
 

@@ -5,6 +5,7 @@ import ipywidgets
 import pytest
 
 from causal_lab.course import Predictions
+from causal_lab.course.predictions import veil
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -44,6 +45,16 @@ def test_what_came_out_belongs_to_the_newest_question_that_may_have_it(predict, 
     predict("Does it move?", ["yes", "no"]).guess = "yes"  # its cell is run once more
     predict.compare("no")
     assert "You guessed: yes. It is: no." in capsys.readouterr().out
+
+
+def test_an_answer_may_be_veiled_and_is_told_plainly(predict, capsys):
+    predict("How many?", ["1", "2", "3"]).guess = "1"
+    predict.compare(veil("2"))
+    predict("And now?", ["1", "2", "3"]).guess = "3"
+    predict.compare(veil("3"))
+    predict.score()
+    lines = ["You guessed: 1. It is: 2.", "You guessed: 3. Just so."]
+    assert capsys.readouterr().out.splitlines() == [*lines, "You guessed right: 1 of 2."]
 
 
 def test_a_guess_that_has_not_been_compared_is_not_counted(predict, capsys):
