@@ -211,6 +211,8 @@ def test_axe_finds_no_barrier_at_the_buttons(opened, theme):
         assert "color-contrast" in [one["id"] for one in found["passes"]]
         for button in page.locator(BUTTON).all():
             button.click()
+        # What opens fades in: half faded, no text has contrast enough.
+        page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished))")
 
 
 # Browsers fold in two ways: what is not drawn keeps its size, or, in older ones, has none.
