@@ -4,13 +4,9 @@
 cached decoder with one full pass; ``check_padding`` pads on either side.
 """
 
+from causal_lab.causality.cache import CacheReport, check_cache
 from causal_lab.causality.check import check_causality
-from causal_lab.causality.decoding import (
-    CacheReport,
-    PaddingReport,
-    check_cache,
-    check_padding,
-)
+from causal_lab.causality.padding import PaddingReport, check_padding
 from causal_lab.causality.report import CausalityReport, Evidence, Leak
 
 __all__ = [

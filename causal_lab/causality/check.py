@@ -1,62 +1,92 @@
 """Change the future, compare the past, at every cut."""
 
-import operator
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from causal_lab.causality.examination import Examination, UndecidedError
-from causal_lab.causality.report import CausalityReport
+from causal_lab.causality import thresholds
+from causal_lab.causality.arguments import Question
+from causal_lab.causality.blame import blame_leak
+from causal_lab.causality.budget import Budget
+from causal_lab.causality.examine import Plan, Seen, examine
+from causal_lab.causality.prefixes import PREFIX
+from causal_lab.causality.report import CausalityReport, in_words
 from causal_lab.causality.runner import Runner
-from causal_lab.causality.verdict import judge, undecided
-from causal_lab.validation import check_size, check_tensor, describe
+from causal_lab.causality.scene import Scene, UndecidedError
+from causal_lab.causality.verdict import all_leaks, join, judge
+
+_FEWEST_TRIALS = 12  # of other values, where the sequence is short
+_QUICK = 8  # cuts, and outputs whose gradients are taken
 
 
 def check_causality(
-    model: nn.Module,
-    inputs: Tensor,
+    model: nn.Module | Callable,
+    inputs: Tensor | tuple,
     *,
     lookahead: int = 0,
+    allowed: Tensor | None = None,
+    output_positions: Iterable[int] | None = None,
+    expected: Tensor | None = None,
+    time_axis: int | tuple[int, int] | None = None,
+    wrt: int | str = 0,
     special_ids: Iterable[int] = (),
-    forward_kwargs: dict | None = None,
+    forward_kwargs: Mapping | Callable | None = None,
     output: str | int | Callable | None = None,
     train: bool | None = None,
     cuts: Iterable[int] | None = None,
+    effort: str | None = None,
+    time_limit: float | None = None,
+    progress: bool = False,
+    blame: bool = False,
+    allow: str | Iterable[str] = (),
     seed: int = 0,
 ) -> CausalityReport:
     """Find out whether any output of a model depends on an input that comes after it.
 
-    At every cut, the inputs after it are replaced by others and the outputs before it are compared.
-    Gradients from every output to every input show leaks that rounding hides. What could be
-    rounding is computed again in another precision, where rounding changes by many orders of
-    magnitude and a leak does not: there is no tolerance to choose. Every prefix is also run alone,
-    which shows dependence on the *length*.
+    At every cut, the inputs after it are replaced by others and the outputs before it are compared,
+    in the model's own precision and in 64 bits. Gradients from every output to every input show
+    leaks that rounding hides. What could be rounding is looked at again with all weights shaken a
+    little: rounding is drawn anew by that, a leak stays. There is no tolerance to choose. Every
+    prefix is also run alone, which shows dependence on the *length*.
 
-    True means: at these inputs, for the futures that were tried, in 32 *and* in 64 bits, nothing
-    came through. It is a test, not a proof; a condition that no tried future meets stays unseen.
+    True means: at these inputs, for the futures that were tried, nothing came through. It is a
+    test, not a proof; a condition that no tried future meets stays unseen.
 
     Args:
-        model: any module that is called as ``model(inputs, **forward_kwargs)``, the batch first.
-            Its random state, buffers, attributes and modes are afterwards as before.
+        model: any module or function that is called as ``model(inputs, **forward_kwargs)``, the
+            batch first. Its random state, buffers, attributes and modes are afterwards as before.
         inputs: token ids, integer, shape (batch, length), or vectors, floating, shape
-            (batch, length, dim, …). Real ones, or as the model would meet: what is true is what is
-            tried.
+            (batch, length, dim, …); a tuple of all positional arguments if there are several. Real
+            ones, or as the model would meet: what is true is what is tried.
         lookahead: how many later inputs an output may see; −1 asks that it does not see its own
             either.
+        allowed: bool, shape (output, input), True where an output may depend on an input, in place
+            of the triangle that ``lookahead`` makes: blocks, prefixes, images.
+        output_positions: where among the inputs each output stands, if they have another rate.
+        expected: bool, shape (output, input), True where an output must depend on an input.
+        time_axis: of the inputs and of the output, or a pair for both, if it is not 1.
+        wrt: which argument is varied: its place in the tuple, or a name in ``forward_kwargs``.
         special_ids: ids such as padding or end of text, to be tried in the future as well.
-        forward_kwargs: further arguments for every call. A tensor that runs along the sequence is
-            cut with it; where batch and length are equal, along the axes with which the model can
-            run.
+        forward_kwargs: further arguments for every call, or a function of the inputs that gives
+            them. A tensor that runs along the sequence is cut with it; where its shape leaves that
+            open, in each way in which the model can run.
         output: which part of the model's result to judge: a name, an index, or a function of the
             result. If not given: the result itself, ``logits``, ``last_hidden_state``, or the first
             part of shape (batch, length, …).
         train: judge in train mode (True) or eval mode (False); if not given, as the model came.
         cuts: try only these: the first changed input of each. All of them if not given, since a
             leak from one position to the next shows at one cut only.
+        effort: {"quick", "thorough"}: a few cuts, or all of them (if not given: up to 64 inputs).
+        time_limit: seconds; what was not tried by then is said.
+        progress: show a bar on stderr.
+        blame: trace a leak to the submodule where it enters.
+        allow: cautions that are known and do not matter: "pointwise", "constant", "batch".
 
     Returns:
-        Truthy if causal. ``causal`` is None, with the reason, where it cannot be decided.
+        Truthy if causal, and not in vain. ``causal`` is None, with the reason, where it cannot be
+        decided.
 
     >>> ahead = nn.Sequential(nn.ConstantPad1d((-1, 1), 0.0))  # every output is the next input
     >>> class Shift(nn.Module):
@@ -70,111 +100,148 @@ def check_causality(
 
     One line for a test suite:
 
-    >>> check_causality(nn.Linear(3, 3), torch.randn(2, 5, 3)).assert_causal()
+    >>> check_causality(nn.GRU(3, 3, batch_first=True), torch.randn(2, 5, 3)).assert_causal()
     <CausalityReport causal=True>
     """
-    inputs = _check_inputs(model, inputs)
-    lookahead = _check_whole("lookahead", lookahead)
-    batch, length = inputs.shape[:2]
-    run = Runner(
+    asked = Question.read(
         model,
-        batch,
-        length,
-        forward_kwargs=_check_kwargs(forward_kwargs),
+        inputs,
+        lookahead=lookahead,
+        allowed=allowed,
+        output_positions=output_positions,
+        expected=expected,
+        time_axis=time_axis,
+        wrt=wrt,
+        special_ids=special_ids,
+        forward_kwargs=forward_kwargs,
+        cuts=cuts,
+        effort=effort,
+        allow=allow,
+        seed=seed,
+    )
+    outputs, length = asked.allowed.shape
+    run = Runner(
+        asked.model,
+        *asked.inputs.shape[:2],
+        forward_kwargs=asked.forward_kwargs,
         output=output,
         train=train,
+        outputs=None if outputs == length else outputs,
+        time_axes=asked.time_axes,
     )
-    seen = Examination(
-        run,
-        inputs,
-        lookahead,
-        _check_ids(special_ids, inputs),
-        _check_cuts(cuts, length, lookahead),
-        torch.Generator().manual_seed(_check_whole("seed", seed)),
-        whole=cuts is None,
-    )
-    if not seen.cuts:
-        return undecided(
-            seen,
+    budget = Budget(time_limit, progress)
+    scene = Scene(run, asked.inputs, asked.allowed, asked.special_ids, asked.seed, budget)
+    seen, undecided, culprit = Seen(), "", None
+    if not asked.changes:
+        undecided = (
             f"a sequence of {length} has nothing after the lookahead of {lookahead}; give a longer "
-            "one",
+            "one"
         )
+    else:
+        try:
+            with run:
+                seen = examine(scene, _plan(asked), asked.expected)
+                _, _, leak = judge(seen.findings)
+                culprit = blame_leak(scene, seen.leaking, leak) if blame and leak else None
+        except UndecidedError as reason:
+            undecided = str(reason)
+        finally:
+            budget.close()
+    report = replace(_report(asked, scene, seen, undecided), blame=culprit)
+    if report.causal is False and asked.may_be_channels_first:
+        other = _along_axis_2(model, inputs, forward_kwargs, output, train, seed)
+        if other:
+            return replace(
+                report,
+                causal=None,
+                reason=f"along axis 1 {report.reason}, but along axis 2 the model is causal: say "
+                "which is the time axis, time_axis=2 or time_axis=1",
+            )
+    return report
+
+
+def _along_axis_2(model, inputs, forward_kwargs, output, train, seed) -> CausalityReport | None:
+    """Look along the other axis: channels may stand before the time."""
+    options = {"forward_kwargs": forward_kwargs, "output": output, "train": train, "seed": seed}
     try:
-        with run:
-            seen.examine()
-    except UndecidedError as reason:
-        return undecided(seen, str(reason))
-    return judge(seen)
+        return check_causality(model, inputs, time_axis=2, effort="quick", allow="batch", **options)
+    except ValueError:  # the output has no such axis
+        return None
 
 
-def _check_inputs(model: nn.Module, inputs: Tensor) -> Tensor:
-    if not isinstance(model, nn.Module):
-        raise ValueError(
-            f"model must be an nn.Module, got {describe(model)}; wrap a function in a module whose "
-            "forward calls it"
+def _plan(asked: Question) -> Plan:
+    """Choose how much to try."""
+    changes, positions = asked.changes, list(range(len(asked.allowed)))
+    if not changes:
+        return Plan([], 0, [], [], False)
+    if asked.all_cuts and asked.effort == "thorough":
+        rounds = max(1, -(-_FEWEST_TRIALS // len(changes)))
+        return Plan(changes, rounds, positions, [change.cut for change in changes], True)
+    if asked.effort == "quick":
+        changes, positions = _spread(changes, _QUICK), _spread(positions, _QUICK)
+    else:  # the outputs just before the cuts
+        positions = sorted(
+            {int(change.kept.nonzero()[-1]) for change in changes if change.kept.any()}
         )
-    check_tensor("inputs", inputs)
-    if 0 in inputs.shape:
-        raise ValueError(
-            f"inputs of shape {tuple(inputs.shape)} are empty; give at least one sequence of two "
-            "or more"
+    return Plan(changes, 1, positions, [change.cut for change in changes], False)
+
+
+def _spread(items: list, count: int) -> list:
+    """Take some, both ends among them."""
+    if len(items) <= count:
+        return items
+    places = torch.linspace(0, len(items) - 1, count).round().long().unique().tolist()
+    return [items[place] for place in places]
+
+
+def _report(asked: Question, scene: Scene, seen: Seen, undecided: str) -> CausalityReport:
+    causal, reason, first = judge(seen.findings)
+    if undecided:
+        causal, reason = None, undecided
+    elif causal:
+        reason = _all_is_well(asked, seen)
+    nothing = torch.full(asked.allowed.shape, torch.nan, dtype=torch.float64)
+    evidence = tuple(finding.evidence for finding in seen.findings)
+    same_alone = next((e.independent for e in evidence if e.method == PREFIX), None)
+    judged, run = scene.run.judged, scene.run
+    cautions = tuple(
+        replace(caution, allowed=caution.name in asked.allow) for caution in seen.cautions if causal
+    )
+    return CausalityReport(
+        causal=causal,
+        reason=reason + in_words(cautions),
+        first_leak=first,
+        dependencies=join(
+            nothing if seen.map is None else seen.map, asked.allowed, all_leaks(seen.findings)
+        ),
+        evidence=evidence,
+        length_dependent=None if same_alone is None else not same_alone,
+        lookahead=asked.lookahead,
+        cuts=tuple(dict.fromkeys(change.cut for change in _plan(asked).changes)),
+        judged="the output" if judged is None else f"output {judged!r}",
+        forwards=run.forwards,
+        backwards=run.backwards,
+        forward_equivalents=run.forward_equivalents,
+        cautions=cautions,
+        untried=asked.untried,
+        seconds=scene.budget.spent,
+    )
+
+
+def _all_is_well(asked: Question, seen: Seen) -> str:
+    cuts = [change.cut for change in _plan(asked).changes]
+    at = f"at any of {len(cuts)} cuts" if asked.all_cuts else f"at the cuts {cuts}"
+    if asked.effort == "quick":
+        at = f"at {len(cuts)} of {len(asked.changes)} cuts, quickly"
+    if asked.is_triangle:
+        ahead = f" by more than {asked.lookahead}" if asked.lookahead > 0 else ""
+        well = f"no output depends on an input after it{ahead}, {at}"
+    else:
+        well = f"no output depends on an input that it is not allowed to see, {at}"
+    bound = max((finding.bound for finding in seen.findings), default=0.0)
+    if bound > thresholds.STATED:
+        well += (
+            f"; what moved by up to {bound:.1g} of its size is rounding, which is no smaller in 64 "
+            "bits: some part computes in fewer"
         )
-    if inputs.is_complex() or inputs.dtype == torch.bool:
-        raise ValueError(f"inputs must be token ids or floating vectors, got {describe(inputs)}")
-    if inputs.is_floating_point() and inputs.ndim < 3:
-        raise ValueError(
-            f"floating inputs must have shape (batch, length, dim), got {tuple(inputs.shape)}; a "
-            "plain series gets its dim with .unsqueeze(-1), token ids become integers with .long()"
-        )
-    if not inputs.is_floating_point() and inputs.ndim != 2:
-        raise ValueError(
-            f"token ids must have shape (batch, length), got {tuple(inputs.shape)}; one sequence "
-            "becomes a batch with .unsqueeze(0)"
-        )
-    return inputs.detach()
-
-
-def _check_kwargs(forward_kwargs: dict | None) -> dict:
-    if forward_kwargs is not None and not isinstance(forward_kwargs, Mapping):
-        raise ValueError(
-            "forward_kwargs must be a dict of names and values such as {'attention_mask': mask}, "
-            f"got {describe(forward_kwargs)}"
-        )
-    return dict(forward_kwargs or {})
-
-
-def _check_whole(name: str, number: int) -> int:
-    try:
-        if isinstance(number, bool):
-            raise TypeError
-        return operator.index(number)
-    except TypeError:
-        raise ValueError(f"{name} must be an integer, got {number!r}") from None
-
-
-def _check_ids(special_ids: Iterable[int], inputs: Tensor) -> tuple[int, ...]:
-    try:
-        ids = tuple(dict.fromkeys(check_size("a special id", i, minimum=0) for i in special_ids))
-    except TypeError:
-        raise ValueError(
-            f"special_ids must be a list of ids such as [0, 2], got {special_ids!r}"
-        ) from None
-    if ids and inputs.is_floating_point():
-        raise ValueError("special_ids are token ids; the inputs are floating vectors, leave it out")
-    return ids
-
-
-def _check_cuts(cuts: Iterable[int] | None, length: int, lookahead: int) -> list[int]:
-    first = max(0, lookahead + 1)
-    if cuts is None:
-        return list(range(first, length))
-    try:
-        chosen = sorted({_check_whole("a cut", cut) for cut in cuts})
-    except TypeError:
-        raise ValueError(f"cuts must be a list of positions, got {cuts!r}") from None
-    if not chosen or chosen[0] < first or chosen[-1] >= length:
-        raise ValueError(
-            f"cuts must lie between {first} and {length - 1}, the first changed input of each; "
-            f"got {chosen}"
-        )
-    return chosen
+    return well

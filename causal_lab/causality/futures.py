@@ -1,8 +1,17 @@
 """Which other futures are tried after a cut."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
+from causal_lab.causality.question import Change
+
+OTHER_VALUES = "other values"
+LARGE_VALUES = "large values"
+SPECIAL_IDS = "special ids"
+REPEATED = "one id repeated"
 LARGE = 1e5  # times the inputs' spread: out-votes a mask of −10⁴, not one of −10⁹
 
 
@@ -24,51 +33,50 @@ def changed_values(inputs: Tensor, vocabulary: int, special_ids: tuple[int, ...]
 
 
 class Futures:
-    """Inputs that agree with the real ones before a cut and differ from it on.
-
-    >>> Futures(torch.zeros(1, 3, 2)).length
-    3
-    """
+    """Inputs that agree with the real ones before a cut and differ from it on."""
 
     def __init__(self, inputs: Tensor, vocabulary: int = 0, special_ids: tuple[int, ...] = ()):
         self.inputs, self.vocabulary, self.special_ids = inputs, vocabulary, special_ids
         self.batch, self.length = inputs.shape[:2]
 
-    def only(self, position: int, changed: Tensor) -> Tensor:
-        """Take one position of changed inputs, shape of the inputs; leave the others as they are.
+    def draw(
+        self, way: Callable, change: Change, generator: torch.Generator, offset: int
+    ) -> Tensor:
+        """Change what is to be changed, the same in every precision; give the inputs' shape."""
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            with torch._C.DisableTorchFunction():
+                drawn = way(change.cut, generator, offset=offset)
+                changed = change.changed.to(drawn.device)
+                changed = changed.reshape(-1, *[1] * (drawn.ndim - 2))
+                return torch.where(changed, drawn, self.inputs)
+        finally:
+            torch.set_default_dtype(default)
 
-        >>> futures = Futures(torch.tensor([[1, 2, 3]]))
-        >>> futures.only(1, torch.tensor([[7, 8, 9]])).tolist()
-        [[1, 8, 3]]
-        """
-        inputs = self.inputs.clone()
-        inputs[:, position] = changed[:, position]
-        return inputs
+    def tame_values(self, cut: int, generator: torch.Generator, *, offset: int = 0) -> Tensor:
+        """Draw other values of kinds that are among the inputs, of their shape."""
+        return self.other_values(cut, generator, offset=offset, tame=True)
 
     def _kind(self, cut: int, kinds: int) -> Tensor:
         """Deal the kinds of future out over rows and cuts, so that each gets its turn."""
         return (torch.arange(self.batch) + cut) % kinds
 
     def _join(self, cut: int, future: Tensor) -> Tensor:
-        # Drawn the same in every precision, whichever the model is run in at this moment.
-        with torch._C.DisableTorchFunction():
-            future = future.to(device=self.inputs.device, dtype=self.inputs.dtype)
-            return torch.cat([self.inputs[:, :cut], future], dim=1)
+        future = future.to(device=self.inputs.device, dtype=self.inputs.dtype)
+        return torch.cat([self.inputs[:, :cut], future], dim=1)
 
 
 class TokenFutures(Futures):
-    """Other token ids after a cut.
-
-    >>> sorted(TokenFutures(torch.tensor([[1, 2]]), 5, special_ids=(0,)).patterns)
-    ['special ids']
-    """
+    """Other token ids after a cut."""
 
     @property
-    def patterns(self) -> dict:
-        """Futures besides the other values, by name; all of one id, a special one if there are."""
+    def ways(self) -> dict:
+        """How to draw, by name; where the model refuses the first way, the next is tried."""
+        ways = {OTHER_VALUES: (self.other_values, self.tame_values)}
         if self.special_ids:
-            return {"special ids": self._all_special}
-        return {"one id repeated": self._all_one}
+            return ways | {SPECIAL_IDS: (self._all_special,)}
+        return ways | {REPEATED: (self._all_one, self.tame_values)}
 
     def other_values(
         self, cut: int, generator: torch.Generator, *, offset: int = 0, tame: bool = False
@@ -79,11 +87,6 @@ class TokenFutures(Futures):
         id once more and then any; special ids among them; one id repeated. A tame future has the
         sequence's own ids only. Another ``offset`` deals the kinds out in another order. Gives the
         shape of the inputs.
-
-        >>> futures = TokenFutures(torch.tensor([[1, 2, 3]]), vocabulary=5)
-        >>> new = futures.other_values(1, torch.Generator().manual_seed(0))
-        >>> (new == futures.inputs).tolist()
-        [[True, False, False]]
         """
         old = self.inputs[:, cut:].cpu().long()
         mixed = self._mixed(old, generator, tame)
@@ -112,12 +115,12 @@ class TokenFutures(Futures):
         takes[:, 0] = torch.rand(len(ids), generator=generator) < 0.5
         return torch.where(takes, torch.tensor(self.special_ids)[chosen], ids)
 
-    def _all_special(self, cut: int, generator: torch.Generator) -> Tensor:
+    def _all_special(self, cut: int, generator: torch.Generator, *, offset: int = 0) -> Tensor:
         """Fill the future with a special id, each row with another one, by turns."""
         special = torch.tensor(self.special_ids)[self._kind(cut, len(self.special_ids))]
         return self._join(cut, special[:, None].expand(-1, self.length - cut))
 
-    def _all_one(self, cut: int, generator: torch.Generator) -> Tensor:
+    def _all_one(self, cut: int, generator: torch.Generator, *, offset: int = 0) -> Tensor:
         """Fill the future with one id: by turns the last one before the cut, or any."""
         any_id = torch.randint(self.vocabulary, (self.batch, 1), generator=generator)
         last = self.inputs[:, max(cut - 1, 0) : max(cut, 1)].cpu().long()
@@ -128,11 +131,7 @@ class TokenFutures(Futures):
 
 
 class FloatFutures(Futures):
-    """Other vectors after a cut; of its arguments only the inputs matter.
-
-    >>> list(FloatFutures(torch.randn(1, 3, 2)).patterns)
-    ['large values']
-    """
+    """Other vectors after a cut; of its arguments only the inputs matter."""
 
     def __init__(self, inputs: Tensor, vocabulary: int = 0, special_ids: tuple[int, ...] = ()):
         super().__init__(inputs, vocabulary, special_ids)
@@ -147,9 +146,10 @@ class FloatFutures(Futures):
         self.scales = (LARGE, 1e3, 30.0) if inputs.dtype != torch.float16 else (1e3, 30.0)
 
     @property
-    def patterns(self) -> dict:
-        """Futures besides the other values, by name; very large ones."""
-        return {"large values": self.large_values}
+    def ways(self) -> dict:
+        """How to draw, by name; where a model refuses or overflows, the next way is tried."""
+        large = tuple(partial(self.large_values, scale=scale) for scale in self.scales)
+        return {OTHER_VALUES: (self.other_values, self.tame_values), LARGE_VALUES: large}
 
     def other_values(
         self, cut: int, generator: torch.Generator, *, offset: int = 0, tame: bool = False
@@ -160,11 +160,6 @@ class FloatFutures(Futures):
         zeros. Repeats and zeros are common signs of padding. A tame future mixes the vectors that
         were really there, for models that take no others. Another ``offset`` deals the kinds out in
         another order. Gives the shape of the inputs.
-
-        >>> futures = FloatFutures(torch.ones(1, 3, 1))
-        >>> new = futures.other_values(1, torch.Generator().manual_seed(0))
-        >>> (new == futures.inputs).flatten().tolist()
-        [True, False, False]
         """
         if tame:
             return self._join(cut, self._within_range(cut, generator))
@@ -181,17 +176,17 @@ class FloatFutures(Futures):
         return self._join(cut, torch.where(new == old, drawn, new))
 
     def large_values(
-        self, cut: int, generator: torch.Generator, scale: float | None = None
+        self,
+        cut: int,
+        generator: torch.Generator,
+        scale: float | None = None,
+        *,
+        offset: int = 0,
     ) -> Tensor:
         """Draw vectors of both signs, many times larger than the inputs, of their shape.
 
         Args:
             scale: how many times larger; the largest of ``scales`` if not given.
-
-        >>> futures = FloatFutures(torch.randn(1, 3, 4))
-        >>> new = futures.large_values(1, torch.Generator().manual_seed(0))
-        >>> bool(new[:, 1:].abs().max() > 1e4)
-        True
         """
         scale = self.scales[0] if scale is None else scale
         return self._join(cut, self._draw(cut, generator, scale))
@@ -199,6 +194,8 @@ class FloatFutures(Futures):
     def _draw(self, cut: int, generator: torch.Generator, scale: float = 1.0) -> Tensor:
         shape = (self.batch, self.length - cut, *self.inputs.shape[2:])
         noise = torch.randn(shape, generator=generator, dtype=torch.float64)
+        if scale > 1.0:  # each number with both signs, in two rows
+            noise[1::2] = -noise[: self.batch // 2 * 2 : 2]
         return self._mean + scale * self._spread * noise
 
     def _within_range(self, cut: int, generator: torch.Generator) -> Tensor:

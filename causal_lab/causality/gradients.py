@@ -24,12 +24,6 @@ class Lookups(TorchFunctionMode):
     Args:
         tables: where the memory of the model's tensors begins.
         added: by the number of the lookup: a tensor of the looked-up shape.
-
-    >>> table = torch.nn.Embedding(5, 2)
-    >>> with Lookups({table.weight.untyped_storage().data_ptr()}) as seen:
-    ...     _ = table(torch.tensor([[3, 4]]))
-    >>> seen.indices[0].tolist(), seen.rows
-    ([[3, 4]], [5])
     """
 
     def __init__(self, tables: set[int], added: dict[int, Tensor] | None = None):
@@ -174,17 +168,10 @@ class Paths:
     Args:
         inputs: shape (batch, length, …).
         sources: for token ids, from :func:`find_sources`.
-        lookahead: how far ahead an output may look.
         shapes: for token ids: the shape of what each lookup gave.
 
     Raises:
         CannotRunError: if no gradient reaches the inputs.
-
-    >>> inputs = torch.randn(1, 3, 2)
-    >>> with Runner(torch.nn.Linear(2, 2), batch=1, length=3) as run:
-    ...     paths = Paths(run, inputs)
-    ...     (paths.row(0, torch.ones(1, 3, 2)) > 0).tolist()
-    [True, False, False]
     """
 
     def __init__(
@@ -192,10 +179,9 @@ class Paths:
         run: Runner,
         inputs: Tensor,
         sources: dict[int, Tensor] | None = None,
-        lookahead: int = 0,
         shapes: Sequence[tuple] = (),
     ):
-        self.run, self.inputs, self.lookahead = run, inputs, lookahead
+        self.run, self.inputs = run, inputs
         self.sources, self.leaves = sources or {}, {}
         dtype = run.dtype or torch.get_default_dtype()
         if inputs.is_floating_point():
@@ -225,10 +211,6 @@ class Paths:
         Returns:
             float64, shape (length,), the largest gradient at each input position; NaN where it is
             not a number.
-
-        >>> with Runner(torch.nn.Identity(), batch=1, length=2) as run:
-        ...     Paths(run, torch.zeros(1, 2, 1)).row(1, torch.ones(1, 2, 1)).tolist()
-        [0.0, 1.0]
         """
         length = self.inputs.shape[1]
         strength = torch.zeros(length, dtype=torch.float64)
@@ -265,36 +247,39 @@ class Paths:
             if gradient is not None
         }
 
-    def moved(self, position: int, direction: Tensor, step: float) -> tuple[Tensor, float]:
-        """Move the later inputs along the gradient and run again.
+    def moves(
+        self, position: int, direction: Tensor, later: Tensor, step: float
+    ) -> dict[int, Tensor]:
+        """Give a step of some inputs along the gradient of one output.
 
         Args:
-            step: how far, in units of the leaves.
+            later: bool, shape (input,), which inputs.
+            step: its length, in units of the leaves.
 
         Returns:
-            output: shape of the output, the result after the move.
-            promised: how much the gradient says that the output changes.
-
-        >>> with Runner(torch.nn.Identity(), batch=1, length=2) as run:
-        ...     Paths(run, torch.zeros(1, 2, 1)).moved(0, torch.ones(1, 2, 1), 1.0)[1]
-        0.0
+            By the numbers of the leaves, of their shapes.
         """
-        later = {
-            number: gradient * self._is_later(number, position, gradient)
+        steps = {
+            number: gradient * self._among(number, later, gradient)
             for number, gradient in self.gradients(position, direction).items()
         }
-        size = sum(float(gradient.double().square().sum()) for gradient in later.values()) ** 0.5
-        moves = {number: step * gradient / (size or 1.0) for number, gradient in later.items()}
-        if -1 in self.leaves:
-            shift = moves.get(-1, torch.zeros_like(self.leaves[-1]))
-            return self.run(self.leaves[-1].detach() + shift), step * size
-        return self.run(self.inputs, mode=Lookups(self.run.tables, moves)), step * size
+        self.slope = (
+            sum(float(gradient.double().square().sum()) for gradient in steps.values()) ** 0.5
+        )
+        return {number: step * gradient / (self.slope or 1.0) for number, gradient in steps.items()}
 
-    def _is_later(self, number: int, position: int, gradient: Tensor) -> Tensor:
+    def run_with(self, moves: dict[int, Tensor]) -> Tensor:
+        """Run with something added to the leaves, by their numbers; give its shape."""
+        if -1 in self.leaves:
+            leaf = self.leaves[-1].detach()
+            return self.run(leaf + moves.get(-1, torch.zeros_like(leaf)))
+        return self.run(self.inputs, mode=Lookups(self.run.tables, moves))
+
+    def _among(self, number: int, chosen: Tensor, gradient: Tensor) -> Tensor:
         if number == -1:
-            later = torch.arange(self.inputs.shape[1]) > position + self.lookahead
-            later = later.reshape(1, -1, *[1] * (gradient.ndim - 2))
+            chosen = chosen.reshape(1, -1, *[1] * (gradient.ndim - 2))
         else:
-            later = self.sources[number] > position + self.lookahead
-            later = later.reshape(*later.shape, *[1] * (gradient.ndim - later.ndim))
-        return later.to(gradient)
+            source = self.sources[number]
+            chosen = chosen[source.clamp_min(0)] & (source >= 0)
+            chosen = chosen.reshape(*chosen.shape, *[1] * (gradient.ndim - chosen.ndim))
+        return chosen.to(gradient)

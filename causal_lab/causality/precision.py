@@ -67,12 +67,7 @@ def _convert(group: list[Tensor], dtype: torch.dtype) -> None:
 
 
 class Everywhere(TorchFunctionMode):
-    """Turn every floating dtype that a model names or brings into one.
-
-    >>> with Everywhere(torch.float64):
-    ...     torch.ones(2, dtype=torch.float16).float().dtype
-    torch.float64
-    """
+    """Turn every floating dtype that a model names or brings into one."""
 
     def __init__(self, dtype: torch.dtype):
         super().__init__()

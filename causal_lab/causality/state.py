@@ -18,15 +18,7 @@ _CONTAINERS = (dict, list, set, deque)
 
 
 class Snapshot:
-    """Everything that can be reached from a model: tensors, attributes, generators.
-
-    >>> layer = nn.Linear(1, 1)
-    >>> before = Snapshot(layer)
-    >>> layer.note = "changed"
-    >>> before.restore()
-    >>> hasattr(layer, "note")
-    False
-    """
+    """Everything that can be reached from a model: tensors, attributes, generators."""
 
     def __init__(self, model: nn.Module):
         self.tensors: list[Tensor] = []
@@ -114,13 +106,6 @@ class Snapshot:
 
         Args:
             attributes: False leaves what is no tensor as it is.
-
-        >>> layer = nn.Linear(1, 1)
-        >>> before = Snapshot(layer)
-        >>> _ = nn.init.constant_(layer.weight, 7.0)
-        >>> before.restore()
-        >>> layer.weight.item() == 7.0
-        False
         """
         if attributes:
             self._restore_attributes()
@@ -148,37 +133,17 @@ class Snapshot:
             np.copyto(array, saved)
 
     def restore_generators(self) -> None:
-        """Put back the generators that hang on the model.
-
-        >>> layer = nn.Identity()
-        >>> layer.dice = random.Random(0)
-        >>> before = Snapshot(layer)
-        >>> first = layer.dice.random()
-        >>> before.restore_generators()
-        >>> layer.dice.random() == first
-        True
-        """
+        """Put back the generators that hang on the model."""
         for generator, state in self._generators:
             _set_state(generator, state)
 
     def used_generators(self) -> bool:
-        """Say whether one of them was drawn from since.
-
-        >>> Snapshot(nn.Identity()).used_generators()
-        False
-        """
+        """Say whether one of them was drawn from since."""
         return any(not _equal(_state_of(node), state) for node, state in self._generators)
 
 
 class GlobalRandomness:
-    """The state of the generators that everybody shares: PyTorch's, NumPy's, Python's.
-
-    >>> before = GlobalRandomness()
-    >>> _ = torch.rand(1)
-    >>> before.was_used()
-    True
-    >>> before.restore()
-    """
+    """The state of the generators that everybody shares: PyTorch's, NumPy's, Python's."""
 
     def __init__(self):
         self._python, self._numpy = random.getstate(), np.random.get_state()
@@ -187,10 +152,7 @@ class GlobalRandomness:
         self._dtype = torch.get_default_dtype()
 
     def restore(self) -> None:
-        """Put them back.
-
-        >>> GlobalRandomness().restore()
-        """
+        """Put them back."""
         random.setstate(self._python)
         np.random.set_state(self._numpy)
         torch.set_rng_state(self._torch)
@@ -198,18 +160,11 @@ class GlobalRandomness:
             torch.cuda.set_rng_state_all(self._cuda)
 
     def restore_default_dtype(self) -> None:
-        """Put back the dtype of new tensors, which a model may have set.
-
-        >>> GlobalRandomness().restore_default_dtype()
-        """
+        """Put back the dtype of new tensors, which a model may have set."""
         torch.set_default_dtype(self._dtype)
 
     def was_used(self) -> bool:
-        """Say whether one of them was drawn from since.
-
-        >>> GlobalRandomness().was_used()
-        False
-        """
+        """Say whether one of them was drawn from since."""
         cuda = torch.cuda.get_rng_state_all() if self._cuda else []
         return (
             random.getstate() != self._python

@@ -84,8 +84,10 @@ def reads_all(x: torch.Tensor) -> torch.Tensor:
         (nn.Identity(), torch.ones(0, 2, dtype=torch.long), "are empty"),
         (nn.Identity(), [[1, 2, 3]], "inputs must be a tensor"),
         (nn.Identity(), np.ones((1, 2, 3)), "inputs must be a tensor"),
-        (lambda x: x, torch.ones(1, 3, 2), "wrap a function in a module"),
-        (nn.Identity, torch.ones(1, 3, 2), "model must be an nn.Module"),
+        (nn.Identity, torch.ones(1, 3, 2), "model must be an nn.Module or a function"),
+        (3, torch.ones(1, 3, 2), "model must be an nn.Module or a function"),
+        (nn.Identity(), {"input_ids": torch.ones(1, 3)}, r"inputs\['input_ids'\]"),
+        (nn.Identity(), torch.ones(1, 3, 2, device="meta"), "have no values"),
     ],
 )
 def test_a_model_and_inputs_that_do_not_fit_are_refused_with_advice(model, inputs, advice):
@@ -228,7 +230,7 @@ def test_a_cache_that_the_model_grows_in_its_own_attributes_is_said():
 
 
 def test_a_report_is_true_only_if_causal():
-    yes = check_causality(nn.Identity(), floats())
+    yes = check_causality(Module(lambda x: x.cumsum(1)), floats())
     no = check_causality(Module(reads_all), floats())
     open_question = check_causality(nn.Identity(), floats(length=1))
     assert [report.causal for report in (yes, no, open_question)] == [True, False, None]
@@ -248,7 +250,7 @@ def test_the_text_says_verdict_evidence_output_input_and_counts():
     assert [line.strip() for line in lines[1:-1]] == [str(seen) for seen in report.evidence]
     passes = f"{report.forwards} forward and {report.backwards} backward passes"
     assert lines[-1].strip() == f"(output 'y'; {passes})"
-    assert repr(report) == "<CausalityReport causal=False>"
+    assert repr(report) == f"<CausalityReport causal=False: {report.reason}>"
     assert str(check_causality(nn.Identity(), floats())).startswith("Causal: no output depends")
     undecided = check_causality(nn.Identity(), floats(length=1))
     assert str(undecided).startswith("Undecided: a sequence of 1")
@@ -279,7 +281,8 @@ def test_the_evidence_of_token_ids_names_special_ids_or_one_id_repeated():
 def test_nothing_depending_on_anything_is_causal_and_said():
     report = check_causality(Module(torch.zeros_like), floats())
     assert report.causal is True
-    assert "none depends on any input at all" in report.reason
+    assert [caution.name for caution in report.cautions] == ["constant"]
+    assert "no output depends on any input at all" in str(report)
     assert not report.dependencies.any()
 
 
@@ -462,7 +465,7 @@ def test_some_cuts_find_only_what_they_show():
     assert found(7, 4, 4, 1) == (True, None)
     assert found(5, 2) == (False, 1)
     only = check_causality(Module(function), floats(length=8), cuts=[3, 7])
-    assert only.reason.endswith("at the cuts [3, 7]")
+    assert "an input after it, at the cuts [3, 7]" in only.reason
 
 
 def test_rows_that_were_not_measured_are_nan_in_the_future_too():
@@ -800,7 +803,7 @@ def test_gradients_that_were_there_stay_and_inputs_keep_theirs():
 
 def same(one: CausalityReport, other: CausalityReport) -> bool:
     alike = torch.equal(one.dependencies.nan_to_num(-1), other.dependencies.nan_to_num(-1))
-    names = [name for name in vars(one) if name != "dependencies"]
+    names = [name for name in vars(one) if name not in ("dependencies", "seconds")]
     return alike and all(getattr(one, name) == getattr(other, name) for name in names)
 
 
@@ -872,14 +875,14 @@ def test_the_work_of_a_gpt_is_bounded_and_counted_as_it_was_done():
     assert report.causal is True
     assert report.forwards == len(CALLS)
     assert report.forward_equivalents == pytest.approx(sum(CALLS) / T)
-    assert report.forward_equivalents <= 3 * T
+    assert report.forward_equivalents <= 4 * T
     assert 0 < report.backwards <= T
 
 
 def test_fewer_cuts_are_less_work():
     model = small(length=32).eval()
     few = check_causality(model, tokens(length=32), cuts=[16])
-    assert few.forward_equivalents < 16
+    assert few.forward_equivalents < 20
     assert few.backwards <= 1
 
 

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from causal_lab.causality.decoding import check_cache, check_padding
+from causal_lab.causality import check_cache, check_padding
 from causal_lab.models.transformer import BERT, GPT
 
 LENGTH, DIM, VOCABULARY, PAD = 8, 8, 20, 0
 ONE_BY_ONE, PREFILL_ONE = "one by one", "prefill, then one by one"
 PREFILL_CHUNKS, TWOS, THREES = "prefill, then chunks", "chunks of 2", "chunks of 3"
 EVERY = {ONE_BY_ONE, PREFILL_ONE, PREFILL_CHUNKS, TWOS, THREES}
+SECOND = "second prompt"
 IN_CHUNKS = {PREFILL_CHUNKS, TWOS, THREES}
 
 
@@ -126,13 +127,13 @@ def test_a_correct_cache_agrees_on_every_schedule():
     model = Decoder()
     report = check_cache(model.step, token_ids(), model)
     assert report.same is True, str(report)
-    assert set(report.results) == EVERY
+    assert set(report.results) == {*EVERY, SECOND}
     assert all(result.same and not result.wrong_rows for result in report.results.values())
     assert report.results[THREES].chunks == (3, 3, 2)
     assert report.results[PREFILL_CHUNKS].chunks == (4, 3, 1)
     assert bool(report)
     assert report.assert_same() is report
-    assert "every row of 5 schedules agrees" in str(report)
+    assert "every row of 6 schedules agrees" in str(report)
 
 
 @pytest.mark.parametrize("length", [2, 3, 4, 5, 13])
@@ -206,7 +207,11 @@ BUGS = {
     "only the last of a chunk": (EVERY - {ONE_BY_ONE}, {PREFILL_ONE: 4}, "not stored whole"),
     "positions forget the offset": (EVERY, {ONE_BY_ONE: 1, THREES: 3}, "forget the offset"),
     "off by one position": (EVERY, {ONE_BY_ONE: 1, TWOS: 2}, "forget the offset"),
-    "another first position": (EVERY, {ONE_BY_ONE: 0, THREES: 0}, "before any cache is read"),
+    "another first position": (
+        EVERY,
+        {ONE_BY_ONE: 0, THREES: 0},
+        "to which no cache is handed",
+    ),
     "positions by chunk": (EVERY - {TWOS}, {ONE_BY_ONE: 1}, ""),
     "the cache is not used": (EVERY, {ONE_BY_ONE: 1, THREES: 3}, "not used"),
     "the cache is not returned": (EVERY, {ONE_BY_ONE: 1, TWOS: 2}, "not returned"),
@@ -258,7 +263,7 @@ def test_the_text_names_rows_chunk_and_size():
     text = str(report)
     assert "threes: rows 3 to 5, in the chunk [3, 4, 5], differ by up to 0.3" in text
     assert report.results["threes"].chunk == [3, 4, 5]
-    assert repr(report) == "<CacheReport same=False>"
+    assert repr(report) == f"<CacheReport same=False: {report.reason}>"
 
 
 def test_rows_in_several_chunks_and_long_chunks_are_told_shortly():
@@ -324,11 +329,16 @@ class Preallocated(nn.Module):
 
 def test_a_cache_that_a_module_keeps_in_itself_is_empty_for_every_schedule():
     step, x = Preallocated(), torch.randn(2, 9, 3)
-    report = check_cache(step, x, lambda x: step.layer(x).cumsum(1))
+    full = lambda x: step.layer(x).cumsum(1)  # noqa: E731
+    report = check_cache(step, x, full, schedules=sorted(EVERY))
     assert report.same is True, str(report)
     assert "size" not in report.reason
     assert (step.filled, float(step.memory.abs().max())) == (0, 0.0)
     assert step.memory.dtype == torch.float32
+    # But nobody empties it between two prompts.
+    report = check_cache(step, x, full)
+    assert {name for name, result in report.results.items() if not result.same} == {SECOND}
+    assert "something of the first one is left in a module" in report.reason
 
 
 def test_inference_mode_is_no_obstacle():
@@ -416,9 +426,16 @@ def test_a_model_that_needs_no_past_is_told_to_prove_nothing():
     layer = nn.Linear(3, 3)
     report = check_cache(lambda x, cache: (layer(x), cache), torch.randn(2, 6, 3), layer)
     assert report.same is True
+    assert [caution.name for caution in report.cautions] == ["unread"]
     assert "no output needs what came before" in report.reason
+    assert not report
+    with pytest.raises(AssertionError, match="no output needs what came before"):
+        report.assert_same()
+    assert check_cache(
+        lambda x, cache: (layer(x), cache), torch.randn(2, 6, 3), layer, allow="unread"
+    )
     model = Decoder()
-    assert "came before" not in check_cache(model.step, token_ids(), model).reason
+    assert not check_cache(model.step, token_ids(), model).cautions
 
 
 BAD_STEPS = {
@@ -500,6 +517,7 @@ def test_what_is_no_decoder_is_refused(arguments, words):
         ({"a": 6}, "must be a list of lengths"),
         ({}, "at least one"),
         ([[3, 3]], "must be a dict"),
+        (["chunks of 4"], "names among"),
     ],
 )
 def test_what_is_no_schedule_is_refused(schedules, words):
