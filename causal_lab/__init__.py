@@ -15,6 +15,7 @@ floor  folder          what it answers
 2      ``attention``   How do scores become weights, and where does a token stand?
 1      ``masks``       Who may look at whom?
 1      ``causality``   Does output t depend on an input after t, in any model?
+1      ``fixtures``    How does my test suite ask that?
 0      ``validation``  Is what came in what was needed, and if not, how to mend it?
 =====  ==============  ======================================================
 

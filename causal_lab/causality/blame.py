@@ -6,13 +6,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from causal_lab.causality.compare import positions
 from causal_lab.causality.gradients import Lookups
 from causal_lab.causality.question import Change
 from causal_lab.causality.report import Leak
 from causal_lab.causality.runner import CannotRunError, Runner
 from causal_lab.causality.scene import Scene
 from causal_lab.causality.trials import component_scale
-from causal_lab.causality.watch import APART, Blame, Watch, find_entry, past_moved
+from causal_lab.causality.watch import APART, Blame, Watch, find_entry, past_moved, rows_apart
 
 _LEAST = 1e-3  # × the leak: a part of it this large is looked for, if it is faint itself
 _SHORTEST_TRIED = 8  # lengths, before the whole sequence is taken
@@ -49,6 +50,59 @@ def blame_leak(scene: Scene, leaking: list, first: Leak) -> Blame | None:
         is_apart = past_moved(kept, len(scene.inputs), threshold)
         blame = find_entry(_calls(scene.run, scene.inputs), after, is_apart)
         return blame and replace(blame, example=_example(scene))
+    return None
+
+
+def blame_chunk(run: Runner, inputs: Tensor, plan, wrong) -> Blame | None:
+    """Find the first module that gives something else in a chunk than in the full pass.
+
+    Args:
+        inputs: shape (batch, length, …).
+        plan: the schedule that is wrong, and ``wrong``, its result.
+
+    >>> from causal_lab.causality import check_cache
+    >>> layer = torch.nn.GRU(2, 2, batch_first=True)
+    >>> forgets = lambda chunk, state: (layer(chunk)[0], None)
+    >>> check_cache(forgets, torch.randn(2, 6, 2), layer, blame=True).blame.kind
+    'GRU'
+    """
+    number, rows = next(
+        (n, rows) for n, rows in enumerate(positions(plan.chunks)) if wrong.first_wrong_row in rows
+    )
+    place = (inputs.shape[1], len(rows), rows[0])
+    with run.precision(torch.float64), contextlib.suppress(CannotRunError):
+        full = {call.name: call for call in reversed(_calls(run, inputs, kwargs={}))}
+        seen: dict[str, int] = {}
+        chunk = []
+        for call in _calls(run, inputs, kwargs={"plan": plan}):
+            seen[call.name] = seen.get(call.name, 0) + 1
+            if seen[call.name] == number + 1 and call.name in full and call.name:
+                chunk.append(call)
+        return find_entry([full[call.name] for call in chunk], chunk, rows_apart([place]))
+    return None
+
+
+def blame_padding(run: Runner, alone: tuple, padded: tuple, places: list) -> Blame | None:
+    """Find the first module that gives something else with padding than without.
+
+    Args:
+        alone, padded: inputs and further arguments of a run, each.
+        places: where the one lies in the other, as for :func:`rows_apart`.
+
+    >>> from causal_lab.causality import check_padding
+    >>> class Means(torch.nn.Module):
+    ...     def forward(self, x):
+    ...         return x - x.mean(1, keepdim=True)
+    >>> model = torch.nn.Sequential(torch.nn.Embedding(9, 2), Means())
+    >>> check_padding(model, torch.tensor([[1, 2, 3]]), 0, blame=True).blame.name
+    '1'
+    """
+    with run.precision(torch.float64), contextlib.suppress(CannotRunError):
+        calls = []
+        for ids, kwargs in (padded, alone):
+            run.batch, run.length = ids.shape
+            calls.append(_calls(run, ids, kwargs=kwargs))
+        return find_entry(*calls, rows_apart(places))
     return None
 
 

@@ -12,6 +12,7 @@ from causal_lab.causality.report import Caution
 from causal_lab.causality.runner import CannotRunError, Runner
 from causal_lab.causality.thresholds import Border, Noise, bound_for, eps_of
 from causal_lab.causality.trials import component_scale, movement
+from causal_lab.causality.watch import Blame
 
 RANDOM = (
     "random numbers are drawn (dropout in train mode?), and they fall differently; call .eval() "
@@ -20,8 +21,24 @@ RANDOM = (
 _SHAKEN = 4  # comparisons that are repeated while everything is shaken
 
 
+@dataclass(frozen=True, repr=False)
 class Answer:
-    """What reports of comparisons have in common."""
+    """What comparisons give: the same, or not, or why it cannot be said.
+
+    Args:
+        same: True: all agrees. False: something differs by more than rounding. None: it could not
+            be decided, see ``reason``.
+        reason: why, and what the pattern suggests as a cause.
+        results: by the name of what was compared.
+        cautions: why a True is worth nothing; the report is then not truthy, unless allowed.
+        blame: the submodule in which the two ways part, if that was asked for.
+    """
+
+    same: bool | None
+    reason: str
+    results: dict
+    cautions: tuple[Caution, ...] = ()
+    blame: Blame | None = None
 
     def __bool__(self) -> bool:
         return self.same is True and all(caution.allowed for caution in self.cautions)
@@ -33,7 +50,9 @@ class Answer:
 
     def __str__(self) -> str:
         verdict = {True: "The same", False: "NOT the same", None: "Undecided"}[self.same]
-        return "\n".join([f"{verdict}: {self.reason}", *(f"  {r}" for r in self.results.values())])
+        lines = [f"{verdict}: {self.reason}", *(f"  {one}" for one in self.results.values())]
+        lines += [f"  {self.blame}".replace("\n", "\n  ")] * (self.blame is not None)
+        return "\n".join(lines)
 
     def assert_same(self):
         """Raise unless all was found to be the same, and not in vain: the line for a test suite.
@@ -203,6 +222,46 @@ def unread(what: str, allow: tuple[str, ...]) -> Caution:
     True
     """
     return Caution("unread", what, "unread" in allow)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one comparison gave.
+
+    Args:
+        same: whether every row agrees; None if it could not be run.
+        difference: the worst one: in 64 bits where rows are wrong, else what rounding makes;
+            infinite where only one of the two is a number.
+        wrong_rows: positions that differ by more than rounding.
+        failure: why it could not be run, else empty.
+
+    >>> print(Result.of("rows alone", Found(wrong=torch.tensor([False, True]), difference=0.5)))
+    rows alone: row 1 differs by up to 0.5
+    """
+
+    name: str
+    same: bool | None
+    difference: float
+    wrong_rows: tuple[int, ...] = ()
+    failure: str = ""
+
+    @classmethod
+    def of(cls, name: str, found: Found) -> "Result":
+        """Read what was found."""
+        if found.failure:
+            return cls(name, None, float("nan"), failure=found.failure)
+        wrong = tuple(found.wrong.nonzero().flatten().tolist())
+        return cls(name, not wrong, found.difference, wrong)
+
+    def __str__(self) -> str:
+        if self.same is None:
+            return f"{self.name}: could not be run; {self.failure}"
+        if self.same:
+            return f"{self.name}: agrees{rounding_aside(self.difference)}"
+        verb = "differs" if len(self.wrong_rows) == 1 else "differ"
+        return (
+            f"{self.name}: {rows_in_words(self.wrong_rows)} {verb} by up to {self.difference:.2g}"
+        )
 
 
 # --- words

@@ -2,12 +2,13 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from causal_lab.causality.arguments import read_allow
+from causal_lab.causality.blame import blame_padding
 from causal_lab.causality.compare import (
     RANDOM,
     Answer,
@@ -24,6 +25,7 @@ from causal_lab.causality.compare import (
 from causal_lab.causality.report import Caution, in_words
 from causal_lab.causality.runner import CannotRunError, Runner
 from causal_lab.causality.trials import component_scale, movement
+from causal_lab.causality.watch import Blame
 from causal_lab.validation import check_size, check_tensor, describe
 
 _AMOUNTS = (1, 2, 3)  # of padding
@@ -66,26 +68,12 @@ class SideResult:
         return f"{self.side}: {rows} by up to {self.difference:.2g}{few}"
 
 
-@dataclass(frozen=True, repr=False)
 class PaddingReport(Answer):
-    """Does padding change what the real tokens get? No, yes, or why it cannot be said.
-
-    Args:
-        same: True: no real token gets anything else than without padding. False: one does. None: it
-            could not be decided, see ``reason``.
-        reason: why, how the model was told about the padding, and what may have caused a
-            difference.
-        results: by "right" and "left".
+    """Does padding change what the real tokens get? Its results are by "right" and "left".
 
     >>> PaddingReport(True, "padding changes no real token", {}).same
     True
     """
-
-    same: bool | None
-    reason: str
-    results: dict[str, SideResult]
-    cautions: tuple[Caution, ...] = ()
-    blame: object = None
 
 
 def check_padding(
@@ -97,6 +85,7 @@ def check_padding(
     forward_kwargs: Mapping | Callable | None = None,
     output: str | int | Callable | None = None,
     tolerance: float = 0.0,
+    blame: bool = False,
     allow: str | Iterable[str] = (),
 ) -> PaddingReport:
     """Find out whether padding changes what the real tokens get.
@@ -122,6 +111,7 @@ def check_padding(
         output: which part of the model's result to judge, as for
             :func:`causal_lab.causality.check_causality`.
         tolerance: of an output's size; smaller differences are none.
+        blame: trace a difference to the first submodule that gives something else with padding.
         allow: "unread" if the padding would not matter unmasked either, "unseen" if real tokens do
             not see each other.
 
@@ -150,7 +140,10 @@ def check_padding(
                 found, padded = again, shorter
         results = {side: _side_result(side, found) for side in sides}
         cautions = padded.cautions(sides, allow) if verdict_of(results.values()) else ()
-    return _padding_report(results, found, run.draws_randomness, padded, cautions)
+        report = _padding_report(results, found, run.draws_randomness, padded, cautions)
+        if blame and report.same is False:
+            report = replace(report, blame=padded.blame(found))
+    return report
 
 
 class _Padded:
@@ -184,6 +177,20 @@ class _Padded:
             )
             found.append(unread(why, allow))
         return tuple(found)
+
+    def blame(self, found: dict) -> Blame | None:
+        """Trace the first difference to a module."""
+        side, amount = next(name for name, one in found.items() if one.is_wrong)
+        ids, padding = self._pad(side, amount)
+        alone = self.ids[:, : self.ids.shape[1] + 1 - amount]
+        start = amount if side == "left" else 0
+        nowhere = torch.zeros_like(alone, dtype=torch.bool)
+        return blame_padding(
+            self.run,
+            (alone, self._told(alone, nowhere, self._needed())),
+            (ids, self._told(ids, padding, self.told_by)),
+            [(ids.shape[1], alone.shape[1], start)],
+        )
 
     def _real_tokens_see_each_other(self) -> bool:
         """Change one token after the other; see whether another one's output moves."""
@@ -248,14 +255,17 @@ class _Padded:
         return torch.cat(parts, dim=1), torch.cat(flags, dim=1)
 
     def _run(self, ids: Tensor, is_padding: Tensor, names: list[str]) -> Tensor | CannotRunError:
+        self.run.batch, self.run.length = ids.shape
+        try:
+            return self.run(ids, kwargs=self._told(ids, is_padding, names))
+        except CannotRunError as failure:
+            return failure
+
+    def _told(self, ids: Tensor, is_padding: Tensor, names: list[str]) -> dict:
         masks = {"attention_mask": (~is_padding).long(), "padding": is_padding}
         given = self.kwargs(ids.clone(), is_padding.clone())
         self.given = list(given)
-        self.run.batch, self.run.length = ids.shape
-        try:
-            return self.run(ids, kwargs={name: masks[name] for name in names} | given)
-        except CannotRunError as failure:
-            return failure
+        return {name: masks[name] for name in names} | given
 
 
 def _side_result(side: str, found: dict[tuple[str, int], Found]) -> SideResult:

@@ -127,6 +127,27 @@ class Runner:
             CannotRunError: if the model raises.
         """
         with_grad = self.with_grad if with_grad is None else with_grad
+        result = self.raw(inputs, with_grad=with_grad, keep=keep, mode=mode, kwargs=kwargs)
+        output = self._pick(result, inputs.shape[1])
+        if self.wakes:  # from now on the weights that the first call made
+            self.wakes, self._start = False, Snapshot(self.model)
+            self.draws_randomness = False
+        return output if with_grad else output.detach().clone()
+
+    def raw(
+        self,
+        inputs: Tensor,
+        *,
+        with_grad: bool = False,
+        keep: str = "",
+        mode: TorchFunctionMode | None = None,
+        kwargs: dict | None = None,
+    ) -> object:
+        """Run the model once and return all that it gives; ``inputs`` have any shape.
+
+        Raises:
+            CannotRunError: if the model raises.
+        """
         given = self.forward_kwargs if kwargs is None else kwargs
         if keep != "all":
             self._start.restore(attributes=keep != "attributes")
@@ -143,11 +164,7 @@ class Runner:
         else:
             torch.set_default_dtype(self.dtype)
         self.draws_randomness |= self._randomness.was_used() or self._start.used_generators()
-        output = self._pick(result, inputs.shape[self.time_axes[0]])
-        if self.wakes:  # from now on the weights that the first call made
-            self.wakes, self._start = False, Snapshot(self.model)
-            self.draws_randomness = False
-        return output if with_grad else output.detach().clone()
+        return result
 
     def prefix(self, inputs: Tensor) -> Iterator[Tensor]:
         """Run on a shorter sequence, in every way in which the arguments may be cut with it.
