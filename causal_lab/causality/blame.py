@@ -11,11 +11,12 @@ from causal_lab.causality.gradients import Lookups
 from causal_lab.causality.question import Change
 from causal_lab.causality.report import Leak
 from causal_lab.causality.runner import CannotRunError, Runner
-from causal_lab.causality.scene import Scene
+from causal_lab.causality.scene import FINE, Scene
 from causal_lab.causality.trials import component_scale
 from causal_lab.causality.watch import APART, Blame, Watch, find_entry, past_moved, rows_apart
 
 _LEAST = 1e-3  # × the leak: a part of it this large is looked for, if it is faint itself
+_NATIVELY = 1e-3  # of a tensor's size, in the model's own precision
 _SHORTEST_TRIED = 8  # lengths, before the whole sequence is taken
 _FAINT = 1e-6  # of an output's size: below, no example is worth pasting
 
@@ -32,8 +33,13 @@ def blame_leak(scene: Scene, leaking: list, first: Leak) -> Blame | None:
     >>> report.blame.name
     '1'
     """
-    with scene.finely(), contextlib.suppress(CannotRunError):
-        showing = [(m, t) for m, t in leaking if m.leaks_of(scene, t)[first.output]]
+    showing = [(m, t) for m, t in leaking if m.leaks_of(scene, t)[first.output]]
+    trials = [trial for _, trial in showing]
+    natively = bool(trials) and not any(trial.moved(FINE) for trial in trials)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.suppress(CannotRunError))
+        if not natively:
+            stack.enter_context(scene.finely())
         if showing:
             method, trial = max(showing, key=lambda one: one[1].size_at(first.output))
             changed, change = method.inputs(scene, trial), trial.change
@@ -46,7 +52,7 @@ def blame_leak(scene: Scene, leaking: list, first: Leak) -> Blame | None:
         kept = change.kept
         if len(kept) != scene.inputs.shape[1]:
             kept = ~change.changed & (torch.arange(scene.inputs.shape[1]) < change.cut)
-        threshold = min(APART, max(1e-13, _LEAST * size))
+        threshold = _NATIVELY if natively else min(APART, max(1e-13, _LEAST * size))
         is_apart = past_moved(kept, len(scene.inputs), threshold)
         blame = find_entry(_calls(scene.run, scene.inputs), after, is_apart)
         return blame and replace(blame, example=_example(scene))
@@ -87,7 +93,7 @@ def blame_padding(run: Runner, alone: tuple, padded: tuple, places: list) -> Bla
 
     Args:
         alone, padded: inputs and further arguments of a run, each.
-        places: where the one lies in the other, as for :func:`rows_apart`.
+        places: where the one lies in the other, as ``watch.rows_apart`` needs it.
 
     >>> from causal_lab.causality import check_padding
     >>> class Means(torch.nn.Module):

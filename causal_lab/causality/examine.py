@@ -46,7 +46,7 @@ class Seen:
     findings: list[Finding] = field(default_factory=list)
     map: Tensor | None = None
     cautions: list[Caution] = field(default_factory=list)
-    leaking: list[tuple[Values, Trial]] = field(default_factory=list)
+    leaking: list = field(default_factory=list)
     gradients: Gradients | None = None
 
 

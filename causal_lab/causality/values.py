@@ -175,10 +175,11 @@ class Singles(Values):
     """One changed input at a time, with values at which something leaked, to see which it is.
 
     Args:
-        leaking: (values, trial) that leaked.
+        leaking: pairs of a method and a trial that leaked.
+        allowed: bool, shape (output, input).
     """
 
-    def __init__(self, leaking: list[tuple[Values, Trial]], allowed: Tensor):
+    def __init__(self, leaking: list, allowed: Tensor):
         self.sources, changes = [], []
         length = allowed.shape[1]
         for values in dict.fromkeys(values for values, _ in leaking):

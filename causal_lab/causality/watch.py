@@ -99,7 +99,7 @@ def find_entry(first: list, second: list, is_apart: Callable) -> Blame | None:
     """Find the first module, and the innermost, whose inputs agree and whose outputs do not.
 
     Args:
-        first, second: its calls in two runs, from :func:`calls_of`.
+        first, second: its calls in two runs, each in a :class:`Watch`.
         is_apart: of two tensors; None where it cannot be said.
 
     >>> find_entry([], [], lambda one, other: False) is None
