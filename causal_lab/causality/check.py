@@ -18,7 +18,8 @@ from causal_lab.causality.scene import Scene, UndecidedError
 from causal_lab.causality.verdict import all_leaks, join, judge
 
 _FEWEST_TRIALS = 12  # of other values, where the sequence is short
-_QUICK = 8  # cuts, and outputs whose gradients are taken
+_QUICK = 8  # cuts: most leaks show at any
+_QUICK_OUTPUTS = 128  # whose gradients are taken: they find what shows at one cut only
 
 
 def check_causality(
@@ -178,7 +179,7 @@ def _plan(asked: Question) -> Plan:
         rounds = max(1, -(-_FEWEST_TRIALS // len(changes)))
         return Plan(changes, rounds, positions, [change.cut for change in changes], True)
     if asked.effort == "quick":
-        changes, positions = _spread(changes, _QUICK), _spread(positions, _QUICK)
+        changes, positions = _spread(changes, _QUICK), _spread(positions, _QUICK_OUTPUTS)
     else:  # the outputs just before the cuts
         positions = sorted(
             {int(change.kept.nonzero()[-1]) for change in changes if change.kept.any()}
