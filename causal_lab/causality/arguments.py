@@ -51,50 +51,35 @@ class Question:
         return plain and self.inputs.is_floating_point() and self.inputs.shape[2] > 1
 
     @classmethod
-    def read(
-        cls,
-        model,
-        inputs,
-        *,
-        lookahead=0,
-        allowed=None,
-        output_positions=None,
-        expected=None,
-        time_axis=None,
-        wrt=0,
-        special_ids=(),
-        forward_kwargs=None,
-        cuts=None,
-        effort=None,
-        allow=(),
-        seed=0,
-    ) -> "Question":
-        """Read the arguments of :func:`causal_lab.causality.check_causality`."""
-        axes = _read_axes(time_axis)
-        model, varied, kwargs = _one_input(model, inputs, wrt, _read_kwargs(forward_kwargs))
+    def read(cls, given: dict) -> "Question":
+        """Read the arguments of :func:`causal_lab.causality.check_causality`, by their names."""
+        axes = _read_axes(given["time_axis"])
+        kwargs = read_kwargs(given["forward_kwargs"])
+        model, varied, kwargs = _one_input(given["model"], given["inputs"], given["wrt"], kwargs)
         varied = _read_inputs(varied, axes[0])
-        length, lookahead = varied.shape[1], check_whole("lookahead", lookahead)
-        matrix = _read_allowed(allowed, output_positions, length, lookahead)
-        changes = changes_for(matrix)
+        length, lookahead = varied.shape[1], check_whole("lookahead", given["lookahead"])
+        allowed = _read_allowed(given["allowed"], given["output_positions"], length, lookahead)
+        changes, cuts, effort = changes_for(allowed), given["cuts"], given["effort"]
         if cuts is not None:
             changes = _read_cuts(cuts, changes, length, lookahead)
-        effort = _one_of("effort", effort, EFFORTS) if effort is not None else ""
+        if effort is None:
+            effort = EFFORTS[length <= _THOROUGH_UP_TO or cuts is not None]
         return cls(
             model=model,
             inputs=varied,
             forward_kwargs=kwargs,
-            allowed=matrix,
-            is_triangle=allowed is None,
-            expected=_read_expected(expected, matrix.shape),
+            allowed=allowed,
+            is_triangle=given["allowed"] is None,
+            expected=_read_expected(given["expected"], allowed.shape),
             lookahead=lookahead,
             time_axes=axes,
-            axis_is_given=time_axis is not None,
-            special_ids=_read_ids(special_ids, varied),
+            axis_is_given=given["time_axis"] is not None,
+            special_ids=_read_ids(given["special_ids"], varied),
             changes=changes,
             all_cuts=cuts is None,
-            effort=effort or ("thorough" if length <= _THOROUGH_UP_TO or cuts else "quick"),
-            allow=read_allow(allow, CAUTIONS),
-            seed=check_whole("seed", seed),
+            effort=_one_of("effort", effort, EFFORTS),
+            allow=read_allow(given["allow"], CAUTIONS),
+            seed=check_whole("seed", given["seed"]),
             untried=tuple(_not_varied(kwargs, varied)),
         )
 
@@ -145,22 +130,27 @@ def _read_axes(time_axis: int | tuple[int, int] | None) -> tuple[int, int]:
     return axes
 
 
-def _read_kwargs(forward_kwargs: Mapping | Callable | None) -> dict | Callable:
-    if callable(forward_kwargs):
+def read_kwargs(given: Mapping | Callable | None) -> dict | Callable:
+    """Read further arguments: a dict, a function that makes one, or nothing.
 
-        def make(inputs: Tensor) -> dict:
-            kwargs = forward_kwargs(inputs)
+    >>> read_kwargs(None)
+    {}
+    """
+    if callable(given):
+
+        def make(*arguments: Tensor) -> dict:
+            kwargs = given(*arguments)
             if not isinstance(kwargs, Mapping):
                 raise ValueError(f"forward_kwargs must return a dict, got {describe(kwargs)}")
             return dict(kwargs)
 
         return make
-    if forward_kwargs is not None and not isinstance(forward_kwargs, Mapping):
+    if given is not None and not isinstance(given, Mapping):
         raise ValueError(
             "forward_kwargs must be a dict of names and values such as {'attention_mask': mask}, "
-            f"or a function of the inputs that gives one, got {describe(forward_kwargs)}"
+            f"or a function that gives one, got {describe(given)}"
         )
-    return dict(forward_kwargs or {})
+    return dict(given or {})
 
 
 def _one_input(model, inputs, wrt: int | str, kwargs: dict | Callable):

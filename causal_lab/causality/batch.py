@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from causal_lab.causality.answer import Answer, verdict_of
 from causal_lab.causality.call import Call
-from causal_lab.causality.compare import Answer, Result, compare, pair_of, verdict_of
+from causal_lab.causality.compare import compare, pair_of, result_of
 from causal_lab.causality.runner import CannotRunError, Runner
 from causal_lab.validation import check_tensor
 
@@ -69,7 +70,7 @@ def check_batch(
 
     with run:
         found = compare(run, inputs, ["rows alone"], measure, tolerance)
-    results = {"rows alone": Result.of("rows alone", found["rows alone"])}
+    results = {"rows alone": result_of("rows alone", found["rows alone"])}
     if step is not None and results["rows alone"].same:
         results |= _decoded(module, inputs, step, pad_id, tolerance)
     same = verdict_of(results.values())

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from causal_lab.causality.compare import positions
+from causal_lab.causality.answer import positions
 from causal_lab.causality.gradients import Lookups
 from causal_lab.causality.question import Change
 from causal_lab.causality.report import Leak

@@ -1,84 +1,31 @@
 """Compare a decoder that keeps a cache with one full pass."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from causal_lab.causality.arguments import read_allow
-from causal_lab.causality.blame import blame_chunk
-from causal_lab.causality.call import reached_by
-from causal_lab.causality.compare import (
-    RANDOM,
+from causal_lab.causality.answer import (
     Answer,
-    Found,
-    compare,
-    how_judged,
-    pair_of,
+    Result,
+    listed,
     positions,
-    rounding_aside,
-    rows_in_words,
+    random_reason,
     unread,
     verdict_of,
 )
+from causal_lab.causality.arguments import read_allow
+from causal_lab.causality.blame import blame_chunk
+from causal_lab.causality.call import reached_by
+from causal_lab.causality.compare import compare, how_judged, pair_of, result_of
 from causal_lab.causality.parts import choose, take
 from causal_lab.causality.report import in_words
 from causal_lab.causality.runner import CannotRunError, Runner
 from causal_lab.causality.schedules import Schedule, read_schedules
 from causal_lab.causality.trials import component_scale, differs, movement
 from causal_lab.validation import check_tensor, describe
-
-_MOST_NAMED = 8  # rows of a chunk that are written out
-
-
-@dataclass(frozen=True)
-class ScheduleResult:
-    """What one way to cut the sequence into chunks gave.
-
-    Args:
-        same: whether every row agrees with the full pass; None if it could not be run.
-        difference: the worst one: in 64 bits where rows are wrong, else what rounding makes;
-            infinite where only one of the two is a number.
-        wrong_rows: positions that differ by more than rounding.
-        failure: why it could not be run, else empty.
-
-    >>> result = ScheduleResult("chunks of 3", (3, 3, 1), False, 0.3, (3, 4, 5))
-    >>> result.first_wrong_row, result.chunk
-    (3, [3, 4, 5])
-    >>> print(result)
-    chunks of 3: rows 3 to 5, in the chunk [3, 4, 5], differ by up to 0.3
-    """
-
-    name: str
-    chunks: tuple[int, ...]
-    same: bool | None
-    difference: float
-    wrong_rows: tuple[int, ...] = ()
-    failure: str = ""
-
-    @property
-    def first_wrong_row(self) -> int | None:
-        """The first position that differs, if any does."""
-        return self.wrong_rows[0] if self.wrong_rows else None
-
-    @property
-    def chunk(self) -> list[int] | None:
-        """The positions of the chunk in which the first wrong row lies."""
-        return next((c for c in positions(self.chunks) if self.first_wrong_row in c), None)
-
-    def __str__(self) -> str:
-        if self.same is None:
-            return f"{self.name}: could not be run; {self.failure}"
-        if self.same:
-            return f"{self.name}: agrees{rounding_aside(self.difference)}"
-        rows, size = rows_in_words(self.wrong_rows), f"by up to {self.difference:.2g}"
-        place = f"in the chunk {_listed(self.chunk)}"
-        verb = "differs" if len(self.wrong_rows) == 1 else "differ"
-        if self.wrong_rows[-1] in self.chunk:
-            return f"{self.name}: {rows}, {place}, {verb} {size}"
-        return f"{self.name}: {rows} {verb} {size}, the first {place}"
 
 
 class CacheReport(Answer):
@@ -171,7 +118,7 @@ def check_cache(
         if not any(one.is_wrong for one in found.values()):  # else the rest would tell no more
             special = [name for name in plans if name not in plain]
             found |= compare(run, inputs, special, measure, tolerance)
-        results = {name: _result(name, plans[name].chunks, one) for name, one in found.items()}
+        results = {n: result_of(n, one, chunks=plans[n].chunks) for n, one in found.items()}
         report = _report(results, found, run.draws_randomness, measure, allow)
         wrong = next((r for r in results.values() if r.same is False), None)
         if blame and report.same is False:
@@ -236,7 +183,7 @@ class Decoder(nn.Module):
         return whole
 
     def _step(self, chunk: Tensor, cache: object, rows: list[int], told: tuple):
-        place = f"at the chunk {_listed(rows)}"
+        place = f"at the chunk {listed(rows)}"
         try:
             result = self.step(chunk, cache, *told)
         except Exception as error:  # whatever a stranger's step raises is the finding
@@ -323,17 +270,10 @@ class _Schedules:
             return CannotRunError(str(failure).replace("the model", "full", 1))
 
 
-def _result(name: str, chunks: tuple[int, ...], found: Found) -> ScheduleResult:
-    if found.failure:
-        return ScheduleResult(name, chunks, None, float("nan"), failure=found.failure)
-    wrong = tuple(found.wrong.nonzero().flatten().tolist())
-    return ScheduleResult(name, chunks, not wrong, found.difference, wrong)
-
-
 def _report(results: dict, found: dict, is_random: bool, measure, allow) -> CacheReport:
     same = verdict_of(results.values())
     if same is False and is_random:
-        return CacheReport(None, RANDOM, results)
+        return CacheReport(None, random_reason(measure.run.model), results)
     if same is None:
         first = next(result for result in results.values() if result.same is None)
         return CacheReport(None, str(first), results)
@@ -347,7 +287,7 @@ def _report(results: dict, found: dict, is_random: bool, measure, allow) -> Cach
     return CacheReport(True, reason + how_judged(found) + in_words(cautions), results, cautions)
 
 
-def _what_is_wrong(results: dict[str, ScheduleResult]) -> str:
+def _what_is_wrong(results: dict[str, Result]) -> str:
     """Name the schedule that tells most, and what the pattern of wrong rows suggests."""
     wrong = [result for result in results.values() if result.same is False]
     hint = _hint(wrong, [result for result in results.values() if result.same])
@@ -366,7 +306,7 @@ _SPECIAL = {
 }
 
 
-def _hint(wrong: list[ScheduleResult], right: list[ScheduleResult]) -> str:
+def _hint(wrong: list[Result], right: list[Result]) -> str:
     if all(result.name in _SPECIAL for result in wrong):
         return _SPECIAL[wrong[0].name]
     wrong = [result for result in wrong if result.name not in _SPECIAL]
@@ -400,10 +340,6 @@ def _hint(wrong: list[ScheduleResult], right: list[ScheduleResult]) -> str:
         "the first rows after the start still agree: perhaps the cache keeps only its last "
         "entries, or changes old ones as it grows"
     )
-
-
-def _listed(rows: list[int]) -> str:
-    return str(rows) if len(rows) <= _MOST_NAMED else f"[{rows[0]}, …, {rows[-1]}]"
 
 
 def _check_decoder(step: Callable, inputs: Tensor, full: Callable) -> None:

@@ -104,22 +104,7 @@ def check_causality(
     >>> check_causality(nn.GRU(3, 3, batch_first=True), torch.randn(2, 5, 3)).assert_causal()
     <CausalityReport causal=True>
     """
-    asked = Question.read(
-        model,
-        inputs,
-        lookahead=lookahead,
-        allowed=allowed,
-        output_positions=output_positions,
-        expected=expected,
-        time_axis=time_axis,
-        wrt=wrt,
-        special_ids=special_ids,
-        forward_kwargs=forward_kwargs,
-        cuts=cuts,
-        effort=effort,
-        allow=allow,
-        seed=seed,
-    )
+    asked = Question.read(locals())
     outputs, length = asked.allowed.shape
     run = Runner(
         asked.model,

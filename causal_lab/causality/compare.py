@@ -1,69 +1,19 @@
 """Compare two ways to compute the same, and tell rounding from error."""
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from causal_lab.causality import thresholds
-from causal_lab.causality.report import Caution
+from causal_lab.causality.answer import Result
 from causal_lab.causality.runner import CannotRunError, Runner
 from causal_lab.causality.thresholds import Border, Noise, bound_for, eps_of
 from causal_lab.causality.trials import component_scale, movement
-from causal_lab.causality.watch import Blame
 
-RANDOM = (
-    "random numbers are drawn (dropout in train mode?), and they fall differently; call .eval() "
-    "on the modules"
-)
 _SHAKEN = 4  # comparisons that are repeated while everything is shaken
-
-
-@dataclass(frozen=True, repr=False)
-class Answer:
-    """What comparisons give: the same, or not, or why it cannot be said.
-
-    Args:
-        same: True: all agrees. False: something differs by more than rounding. None: it could not
-            be decided, see ``reason``.
-        reason: why, and what the pattern suggests as a cause.
-        results: by the name of what was compared.
-        cautions: why a True is worth nothing; the report is then not truthy, unless allowed.
-        blame: the submodule in which the two ways part, if that was asked for.
-    """
-
-    same: bool | None
-    reason: str
-    results: dict
-    cautions: tuple[Caution, ...] = ()
-    blame: Blame | None = None
-
-    def __bool__(self) -> bool:
-        return self.same is True and all(caution.allowed for caution in self.cautions)
-
-    def __repr__(self) -> str:
-        if self:
-            return f"<{type(self).__name__} same=True>"
-        return f"<{type(self).__name__} same={self.same}: {self.reason}>"
-
-    def __str__(self) -> str:
-        verdict = {True: "The same", False: "NOT the same", None: "Undecided"}[self.same]
-        lines = [f"{verdict}: {self.reason}", *(f"  {one}" for one in self.results.values())]
-        lines += [f"  {self.blame}".replace("\n", "\n  ")] * (self.blame is not None)
-        return "\n".join(lines)
-
-    def assert_same(self):
-        """Raise unless all was found to be the same, and not in vain: the line for a test suite.
-
-        Raises:
-            AssertionError: with the whole report, if something differs, nothing could be decided,
-                or the answer is worth nothing and that was not allowed.
-        """
-        if not self:
-            raise AssertionError(str(self))
-        return self
 
 
 @dataclass(frozen=True)
@@ -185,14 +135,16 @@ def pair_of(base: Tensor, new: Tensor) -> tuple[Tensor, Tensor] | CannotRunError
     return base, new
 
 
-def verdict_of(results: Iterable) -> bool | None:
-    """Answer False where anything is wrong; else None where anything could not be run.
+def result_of(name: str, found: Found, **more) -> Result:
+    """Make a result of what was found.
 
-    >>> verdict_of([])
-    True
+    >>> print(result_of("rows alone", Found(wrong=torch.tensor([False, True]), difference=0.5)))
+    rows alone: row 1 differs by up to 0.5
     """
-    found = [result.same for result in results]
-    return False if False in found else None if None in found else True
+    if found.failure:
+        return Result(name, None, float("nan"), failure=found.failure, **more)
+    wrong = tuple(found.wrong.nonzero().flatten().tolist())
+    return Result(name, not wrong, found.difference, wrong, **more)
 
 
 def how_judged(found: dict[object, Found]) -> str:
@@ -213,103 +165,3 @@ def how_judged(found: dict[object, Found]) -> str:
             "smaller in 64 bits: some part computes in fewer"
         )
     return ""
-
-
-def unread(what: str, allow: tuple[str, ...]) -> Caution:
-    """Warn that what was asked for was never used.
-
-    >>> unread("so would no cache", ("unread",)).allowed
-    True
-    """
-    return Caution("unread", what, "unread" in allow)
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one comparison gave.
-
-    Args:
-        same: whether every row agrees; None if it could not be run.
-        difference: the worst one: in 64 bits where rows are wrong, else what rounding makes;
-            infinite where only one of the two is a number.
-        wrong_rows: positions that differ by more than rounding.
-        failure: why it could not be run, else empty.
-
-    >>> print(Result.of("rows alone", Found(wrong=torch.tensor([False, True]), difference=0.5)))
-    rows alone: row 1 differs by up to 0.5
-    """
-
-    name: str
-    same: bool | None
-    difference: float
-    wrong_rows: tuple[int, ...] = ()
-    failure: str = ""
-
-    @classmethod
-    def of(cls, name: str, found: Found) -> "Result":
-        """Read what was found."""
-        if found.failure:
-            return cls(name, None, float("nan"), failure=found.failure)
-        wrong = tuple(found.wrong.nonzero().flatten().tolist())
-        return cls(name, not wrong, found.difference, wrong)
-
-    def __str__(self) -> str:
-        if self.same is None:
-            return f"{self.name}: could not be run; {self.failure}"
-        if self.same:
-            return f"{self.name}: agrees{rounding_aside(self.difference)}"
-        verb = "differs" if len(self.wrong_rows) == 1 else "differ"
-        return (
-            f"{self.name}: {rows_in_words(self.wrong_rows)} {verb} by up to {self.difference:.2g}"
-        )
-
-
-# --- words
-
-
-def positions(chunks: Iterable[int]) -> list[list[int]]:
-    """List the places in each chunk.
-
-    >>> positions([2, 1])
-    [[0, 1], [2]]
-    """
-    found, start = [], 0
-    for size in chunks:
-        found.append(list(range(start, start + size)))
-        start += size
-    return found
-
-
-def rows_in_words(rows: tuple[int, ...]) -> str:
-    """Write positions as a learner would say them.
-
-    >>> rows_in_words((3, 4, 5, 7))
-    'rows 3 to 5 and 7'
-    """
-    runs: list[list[int]] = []
-    for row in rows:
-        if runs and row == runs[-1][-1] + 1:
-            runs[-1].append(row)
-        else:
-            runs.append([row])
-    words = [f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs]
-    return f"row{'s' if len(rows) > 1 else ''} {all_of(words)}"
-
-
-def rounding_aside(difference: float) -> str:
-    """Say how large rounding was.
-
-    >>> rounding_aside(1e-7)
-    ', rounding of up to 1e-07 aside'
-    """
-    return f", rounding of up to {difference:.1g} aside" if difference else ""
-
-
-def all_of(words: Iterable) -> str:
-    """Join words with commas and *and*.
-
-    >>> all_of([1, 2, 3])
-    '1, 2 and 3'
-    """
-    *most, last = map(str, words)
-    return f"{', '.join(most)} and {last}" if most else last

@@ -5,17 +5,10 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from causal_lab.causality.answer import Answer, unread, verdict_of
 from causal_lab.causality.arguments import read_allow
 from causal_lab.causality.call import Call
-from causal_lab.causality.compare import (
-    Answer,
-    Result,
-    compare,
-    how_judged,
-    pair_of,
-    unread,
-    verdict_of,
-)
+from causal_lab.causality.compare import compare, how_judged, pair_of, result_of
 from causal_lab.causality.report import in_words
 from causal_lab.causality.runner import CannotRunError, Runner
 from causal_lab.causality.trials import component_scale, movement
@@ -92,7 +85,7 @@ def check_documents(
     cautions = ()
     with run:
         found = compare(run, inputs, ["packed"], measure, tolerance)
-        result = Result.of("packed", found["packed"])
+        result = result_of("packed", found["packed"])
         if result.same:
             base, untold = packed(documents), packed(torch.zeros_like(documents))
             moved = movement(base, untold, None, component_scale(base)).max()

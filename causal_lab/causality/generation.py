@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from causal_lab.causality.answer import Answer, Result
 from causal_lab.causality.cache import Decoder
-from causal_lab.causality.compare import Answer, Result
 from causal_lab.causality.runner import CannotRunError, Runner
 from causal_lab.validation import check_tensor
 

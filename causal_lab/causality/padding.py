@@ -2,26 +2,15 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from causal_lab.causality.arguments import read_allow
+from causal_lab.causality.answer import Answer, Result, all_of, random_reason, unread, verdict_of
+from causal_lab.causality.arguments import read_allow, read_kwargs
 from causal_lab.causality.blame import blame_padding
-from causal_lab.causality.compare import (
-    RANDOM,
-    Answer,
-    Found,
-    all_of,
-    compare,
-    how_judged,
-    pair_of,
-    rounding_aside,
-    rows_in_words,
-    unread,
-    verdict_of,
-)
+from causal_lab.causality.compare import Found, compare, how_judged, pair_of
 from causal_lab.causality.report import Caution, in_words
 from causal_lab.causality.runner import CannotRunError, Runner
 from causal_lab.causality.trials import component_scale, movement
@@ -30,42 +19,7 @@ from causal_lab.validation import check_size, check_tensor, describe
 
 _AMOUNTS = (1, 2, 3)  # of padding
 _SIDES = ("right", "left")
-
-
-@dataclass(frozen=True)
-class SideResult:
-    """What padding on one side gave.
-
-    Args:
-        side: {"right", "left"}, where the padding stands.
-        same: whether every real token gets what it gets without padding; None if it could not be
-            run.
-        difference: the worst one: in 64 bits where rows are wrong, else what rounding makes;
-            infinite where only one of the two is a number.
-        wrong_rows: positions that differ by more than rounding, counted over the real tokens.
-        amounts: how many padding tokens changed something.
-        failure: why it could not be run, else empty.
-
-    >>> print(SideResult("left", False, 0.25, (0, 1, 2), (1, 2, 3)))
-    left: rows 0 to 2 of the real tokens differ by up to 0.25
-    """
-
-    side: str
-    same: bool | None
-    difference: float
-    wrong_rows: tuple[int, ...] = ()
-    amounts: tuple[int, ...] = ()
-    failure: str = ""
-
-    def __str__(self) -> str:
-        if self.same is None:
-            return f"{self.side}: could not be run; {self.failure}"
-        if self.same:
-            return f"{self.side}: changes no real token{rounding_aside(self.difference)}"
-        few = f" under {all_of(self.amounts)} padding tokens" if len(self.amounts) == 1 else ""
-        verb = "differs" if len(self.wrong_rows) == 1 else "differ"
-        rows = f"{rows_in_words(self.wrong_rows)} of the real tokens {verb}"
-        return f"{self.side}: {rows} by up to {self.difference:.2g}{few}"
+_WORDS = ("changes no real token", " of the real tokens")
 
 
 class PaddingReport(Answer):
@@ -126,15 +80,16 @@ def check_padding(
     """
     _check_padded(model, inputs, pad_id)
     sides = _check_sides(sides)
-    kwargs = _check_padding_kwargs(forward_kwargs)
+    kwargs = read_kwargs(forward_kwargs)
+    given = kwargs if callable(kwargs) else lambda ids, padding: dict(kwargs)
     allow = read_allow(allow, ("unread", "unseen"))
     run = Runner(model, *inputs.shape, output=output)
     with run:
-        padded = _Padded(run, inputs.detach(), pad_id, kwargs)
+        padded = _Padded(run, inputs.detach(), pad_id, given)
         found = compare(run, inputs, padded.names(sides), padded, tolerance)
         if inputs.shape[1] > 1 and all(one.failure for one in found.values()):
             # Perhaps the sequence already is as long as the model can read.
-            shorter = _Padded(run, inputs.detach()[:, :-1], pad_id, kwargs)
+            shorter = _Padded(run, inputs.detach()[:, :-1], pad_id, given)
             again = compare(run, inputs, shorter.names(sides), shorter, tolerance)
             if not all(one.failure for one in again.values()):
                 found, padded = again, shorter
@@ -268,16 +223,17 @@ class _Padded:
         return {name: masks[name] for name in names} | given
 
 
-def _side_result(side: str, found: dict[tuple[str, int], Found]) -> SideResult:
+def _side_result(side: str, found: dict[tuple[str, int], Found]) -> Result:
     ours = {amount: one for (where, amount), one in found.items() if where == side}
     failure = next((one.failure for one in ours.values() if one.failure), "")
     if failure:
-        return SideResult(side, None, float("nan"), failure=failure)
+        return Result(side, None, float("nan"), failure=failure)
     rows = {row for one in ours.values() for row in one.wrong.nonzero().flatten().tolist()}
     amounts = tuple(amount for amount, one in ours.items() if one.wrong.any())
     judged = [one for one in ours.values() if one.wrong.any()] or ours.values()
     difference = max(one.difference for one in judged)
-    return SideResult(side, not rows, difference, tuple(sorted(rows)), amounts)
+    wrong = tuple(sorted(rows))
+    return Result(side, not rows, difference, wrong, amounts=amounts, words=_WORDS)
 
 
 def _padding_report(
@@ -285,7 +241,7 @@ def _padding_report(
 ) -> PaddingReport:
     same = verdict_of(results.values())
     if same is False and is_random:
-        return PaddingReport(None, RANDOM, results)
+        return PaddingReport(None, random_reason(padded.run.model), results)
     if same is None:
         first = next(result for result in results.values() if result.same is None)
         return PaddingReport(None, str(first), results)
@@ -299,7 +255,7 @@ def _padding_report(
     return PaddingReport(True, reason + how_judged(found) + in_words(cautions), results, cautions)
 
 
-def _padding_hint(results: dict[str, SideResult], padded: _Padded, by: list[str]) -> str:
+def _padding_hint(results: dict[str, Result], padded: _Padded, by: list[str]) -> str:
     wrong = {side: result for side, result in results.items() if result.same is False}
     if any(result.difference == float("inf") for result in wrong.values()):
         return "perhaps a padding row that may look nowhere becomes NaN, which then spreads"
@@ -352,20 +308,3 @@ def _check_sides(sides: Iterable[str]) -> list[str]:
     if not chosen or not set(chosen) <= set(_SIDES):
         raise ValueError(f"sides must be some of {list(_SIDES)}, got {sides!r}")
     return chosen
-
-
-def _check_padding_kwargs(given: Mapping | Callable | None) -> Callable:
-    """Make one function of what may be a dict, a function or nothing."""
-    if given is not None and not isinstance(given, Mapping) and not callable(given):
-        raise ValueError(
-            "forward_kwargs must be a dict or a function (padded_ids, is_padding) -> dict, got "
-            f"{describe(given)}"
-        )
-
-    def make(ids: Tensor, is_padding: Tensor) -> dict:
-        kwargs = given(ids, is_padding) if callable(given) else given or {}
-        if not isinstance(kwargs, Mapping):
-            raise ValueError(f"forward_kwargs must return a dict, got {describe(kwargs)}")
-        return dict(kwargs)
-
-    return make

@@ -413,6 +413,9 @@ def test_random_numbers_are_named_as_the_cause():
     assert ".eval()" in report.reason
     with pytest.raises(AssertionError, match="Undecided"):
         report.assert_same()
+    report = check_cache(step, token_ids(), model.eval())  # no use to advise what is done
+    assert "in eval mode too" in report.reason
+    assert ".eval()" not in report.reason
 
 
 def test_a_full_pass_that_changes_by_itself_decides_nothing():
