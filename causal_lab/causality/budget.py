@@ -17,7 +17,7 @@ class Budget:
     """
 
     def __init__(self, seconds: float | None = None, bar: bool = False):
-        self.seconds, self.bar = seconds, bar
+        self.seconds, self.bar, self.is_over = seconds, bar, False
         self.start, self._shown = time.monotonic(), 0.0
 
     @property
@@ -35,6 +35,7 @@ class Budget:
             TimeIsUpError: if there is no time for it.
         """
         if self.seconds is not None and self.spent >= self.seconds:
+            self.is_over = True
             raise TimeIsUpError(f"after {self.spent:.3g} s" if self.seconds else "after 0 s")
         if self.bar and of and self.spent - self._shown > 0.2:
             self._shown = self.spent

@@ -185,7 +185,7 @@ def _report(asked: Question, scene: Scene, seen: Seen, undecided: str) -> Causal
     if undecided:
         causal, reason = None, undecided
     elif causal:
-        reason = _all_is_well(asked, seen)
+        reason = _all_is_well(asked, seen, scene.budget)
     nothing = torch.full(asked.allowed.shape, torch.nan, dtype=torch.float64)
     evidence = tuple(finding.evidence for finding in seen.findings)
     same_alone = next((e.independent for e in evidence if e.method == PREFIX), None)
@@ -214,11 +214,13 @@ def _report(asked: Question, scene: Scene, seen: Seen, undecided: str) -> Causal
     )
 
 
-def _all_is_well(asked: Question, seen: Seen) -> str:
+def _all_is_well(asked: Question, seen: Seen, budget: Budget) -> str:
     cuts = [change.cut for change in _plan(asked).changes]
     at = f"at any of {len(cuts)} cuts" if asked.all_cuts else f"at the cuts {cuts}"
     if asked.effort == "quick":
         at = f"at {len(cuts)} of {len(asked.changes)} cuts, quickly"
+    if budget.is_over:
+        at = f"as far as {budget.seconds:g} s went, see below"
     if asked.is_triangle:
         ahead = f" by more than {asked.lookahead}" if asked.lookahead > 0 else ""
         well = f"no output depends on an input after it{ahead}, {at}"

@@ -136,7 +136,7 @@ class Gradients:
         spread, broken = 1.0, False
         if not scene.is_tokens:
             spread = max(float(scene.inputs.double().std(correction=0)), 1e-3)
-        later = ~scene.allowed[position].to(base.device)
+        later = ~scene.allowed[position]
         for step in (spread, 1e3 * spread):
             output = paths.run_with(paths.moves(position, self.direction, later, step))
             promised = step * paths.slope

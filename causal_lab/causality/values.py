@@ -137,7 +137,8 @@ class Values:
             for trial in leaking
             for output in self.leaks_of(scene, trial).nonzero().flatten().tolist()
         ]
-        ran = [trial for trial in self.trials if trial.sizes]
+        finest = FINE if FINE in scene.baseline else NATIVE
+        ran = [trial for trial in self.trials if finest in trial.sizes]
         if leaking:
             cuts = len({trial.change.cut for trial in leaking})
             first = min(leaks, key=lambda leak: (leak.output, -leak.input))

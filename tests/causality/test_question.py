@@ -5,7 +5,12 @@ import torch
 from torch import nn
 
 from causal_lab.causality import check_causality
+from causal_lab.causality.budget import Budget
+from causal_lab.causality.examine import Plan, examine
 from causal_lab.causality.question import allowed_up_to, changes_for
+from causal_lab.causality.runner import Runner
+from causal_lab.causality.scene import Scene
+from causal_lab.causality.verdict import judge
 
 B, T, D = 3, 8, 4
 
@@ -231,7 +236,23 @@ def test_little_effort_and_little_time_are_said():
     assert long.forwards < check_causality(model, vectors(2, 40, D)).forwards
     short = check_causality(model, vectors(), time_limit=0)
     assert short.causal is None
-    assert "the time was up" in short.reason or "after 0 s" in short.reason
+    assert "after 0 s" in short.reason
+
+
+def test_time_that_runs_out_in_the_middle_is_said():
+    clock = iter(range(10_000))
+
+    class Ticks(Budget):
+        spent = property(lambda self: next(clock))
+
+    model = nn.GRU(D, D, batch_first=True)
+    scene = Scene(Runner(model, B, T), vectors(), triangle(), budget=Ticks(seconds=12.0))
+    with scene.run:
+        seen = examine(scene, Plan(changes_for(triangle()), 2, list(range(T)), [1, 2], True))
+    methods = [str(finding.evidence) for finding in seen.findings]
+    assert scene.budget.is_over
+    assert any("then the time was up" in text or "nothing was run" in text for text in methods)
+    assert judge(seen.findings)[0] is None  # not all kinds were tried
 
 
 def test_a_bar_is_shown_and_wiped_off(capsys):
