@@ -19,7 +19,8 @@ from causal_lab.causality.verdict import all_leaks, join, judge
 
 _FEWEST_TRIALS = 12  # of other values, where the sequence is short
 _QUICK = 8  # cuts: most leaks show at any
-_QUICK_OUTPUTS = 128  # whose gradients are taken: they find what shows at one cut only
+_QUICK_OUTPUTS = 32  # whose gradients are taken: they find what shows at one cut only
+_MOST = 128, 192  # cuts, and outputs whose gradients are taken, where a sequence is longer
 
 
 def check_causality(
@@ -162,6 +163,7 @@ def _plan(asked: Question) -> Plan:
         return Plan([], 0, [], [], False)
     if asked.all_cuts and asked.effort == "thorough":
         rounds = max(1, -(-_FEWEST_TRIALS // len(changes)))
+        changes, positions = _spread(changes, _MOST[0]), _spread(positions, _MOST[1])
         return Plan(changes, rounds, positions, [change.cut for change in changes], True)
     if asked.effort == "quick":
         changes, positions = _spread(changes, _QUICK), _spread(positions, _QUICK_OUTPUTS)
@@ -217,8 +219,10 @@ def _report(asked: Question, scene: Scene, seen: Seen, undecided: str) -> Causal
 def _all_is_well(asked: Question, seen: Seen, budget: Budget) -> str:
     cuts = [change.cut for change in _plan(asked).changes]
     at = f"at any of {len(cuts)} cuts" if asked.all_cuts else f"at the cuts {cuts}"
+    if len(cuts) < len(asked.changes):
+        at = f"at {len(cuts)} of {len(asked.changes)} cuts"
     if asked.effort == "quick":
-        at = f"at {len(cuts)} of {len(asked.changes)} cuts, quickly"
+        at += ", quickly"
     if budget.is_over:
         at = f"as far as {budget.seconds:g} s went, see below"
     if asked.is_triangle:

@@ -234,6 +234,10 @@ def test_little_effort_and_little_time_are_said():
     long = check_causality(model, vectors(2, 70, D))
     assert "of 69 cuts, quickly" in long.reason
     assert long.forwards < check_causality(model, vectors(2, 40, D)).forwards
+    many = check_causality(model, vectors(1, 200, D), effort="thorough")
+    assert "at 128 of 199 cuts" in many.reason
+    assert many.backwards == 192
+    assert "(192 of 200 outputs)" in str(many)
     short = check_causality(model, vectors(), time_limit=0)
     assert short.causal is None
     assert "after 0 s" in short.reason
