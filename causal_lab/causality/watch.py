@@ -1,7 +1,6 @@
 """Watch the submodules of a model, and find the first in which two runs part."""
 
 import inspect
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -138,8 +137,9 @@ def _source(kind: type) -> str:
 def past_moved(kept: Tensor, batch: int, threshold: float = APART) -> Callable:
     """Make the question whether what must stay is another one.
 
-    The time axes of an inner tensor are those as long as the sequence, or as batch × length; of
-    several, an element must stay if it does on all of them.
+    The time axes of an inner tensor are those as long as the sequence: of several, an element must
+    stay if it does on all of them. Where there are none, batch and time may be one axis, or several
+    sequences stand behind each other.
 
     Args:
         kept: bool, shape (length,), the positions that must stay.
@@ -149,22 +149,28 @@ def past_moved(kept: Tensor, batch: int, threshold: float = APART) -> Callable:
     (True, None)
     """
     length = len(kept)
-    options = {length: [kept]}
-    if batch > 1:  # laid out row by row, or position by position
-        options[batch * length] = [kept.repeat(batch), kept.repeat_interleave(batch)]
+
+    def layouts(shape: tuple) -> list[dict[int, Tensor]]:
+        exact = {axis: kept for axis, size in enumerate(shape) if size == length}
+        if exact:
+            return [exact]
+        if shape and batch > 1 and shape[0] == batch * length:
+            return [{0: kept.repeat(batch)}, {0: kept.repeat_interleave(batch)}]
+        if len(shape) > 2 and shape[1] and shape[1] % length == 0:
+            return [{1: kept.repeat(shape[1] // length)}]
+        return []
 
     def moved(one: Tensor, other: Tensor) -> bool | None:
-        axes = [axis for axis, size in enumerate(one.shape) if size in options]
-        if one.shape != other.shape or not axes:
+        if one.shape != other.shape:
             return None
         answers = []
-        for chosen in itertools.product(*(options[one.shape[axis]] for axis in axes)):
+        for layout in layouts(tuple(one.shape)):
             stays = torch.ones(one.shape, dtype=torch.bool, device=one.device)
-            for axis, mine in zip(axes, chosen, strict=True):
+            for axis, mine in layout.items():
                 shape = [-1 if a == axis else 1 for a in range(one.ndim)]
                 stays = stays & mine.to(one.device).reshape(shape)
             answers.append(apart(one, other, threshold, stays))
-        return all(answers)
+        return all(answers) if answers else None
 
     return moved
 

@@ -107,3 +107,33 @@ def test_padding_is_traced_to_the_layer(at):
     assert report.same is False
     assert report.blame.name == f"layers.{at}"
     assert check_padding(Decoder(), ids(), 0, blame=True).blame is None
+
+
+class Streams(nn.Module):
+    """Two sequences behind each other in one axis; ``leak`` is what the second module adds."""
+
+    def __init__(self, leak=0.1):
+        super().__init__()
+        self.first, self.second, self.leak = nn.Linear(4, 32), nn.Linear(32, 32), Leaks(leak)
+
+    def forward(self, x):
+        both = torch.cat([self.first(x), self.first(x)], 1)
+        return self.leak(self.second(both)).unflatten(1, (2, -1)).sum(1)
+
+
+class Leaks(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def forward(self, both):
+        return both + self.size * both.unflatten(1, (2, -1)).mean(2).repeat_interleave(
+            both.shape[1] // 2, 1
+        )
+
+
+@pytest.mark.parametrize("length", [8, 11, 16])  # 2 × 16 is as wide as a vector
+def test_streams_behind_each_other_are_told_apart(length):
+    x = torch.randn(2, length, 4, generator=torch.Generator().manual_seed(0))
+    assert check_causality(Streams(), x, blame=True).blame.name == "leak"
+    assert check_causality(Streams(0.0), x, allow="pointwise").causal is True
