@@ -1,10 +1,12 @@
 """The census: a class is built, judged, confirmed by hand, and written down."""
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import census
+import census_libraries as libraries
 import pytest
 import torch
 from torch import nn
@@ -93,3 +95,23 @@ def test_the_page_that_is_there_was_made_by_this_tool():
     assert int(counts[1]) > 150
     assert sum(map(int, counts.groups())) > 175
     assert not re.search(r"\| no \|", page), "a red row that was not confirmed by hand"
+
+
+def test_libraries_are_pinned_and_what_is_not_installed_is_said(monkeypatch):
+    assert len(libraries.LIBRARIES) >= 15
+    for name, pin in (libraries.LIBRARIES | libraries.NEEDS).items():
+        assert re.fullmatch(r"\d[\w.]*", pin), name
+    assert {one.library for one in libraries.CASES} == set(libraries.LIBRARIES)
+    monkeypatch.setattr("sys.path", [place for place in sys.path if "census" not in place])
+    (first, *_) = [one for one in libraries.CASES if one.library == "minGRU-pytorch"]
+    row = census.judge(first)
+    assert row.verdict == census.NOT_RUN
+    assert "ModuleNotFoundError" in row.reason
+
+
+def test_the_page_has_libraries_and_the_leaks_that_are_known():
+    page = PAGE.read_text(encoding="utf-8")
+    table = re.findall(r"^\| ([\w-]+) \| [\d.]+ \| \d+ \| \d+ \| \d+ \| \d+ \|$", page, re.M)
+    assert len(table) > 15
+    assert "`TransformerWrapper, attn_orthog_projected_values=True` | x-transformers | NOT" in page
+    assert "`ProphetNetForCausalLM` | transformers | NOT causal" in page

@@ -28,7 +28,10 @@ BERT_LIKE = [f"{name}ForCausalLM" for name in ("BigBird", "MegatronBert", "RemBe
 PUBLIC = dict.fromkeys(BERT_LIKE, ISSUES + "48745") | {"DogeForCausalLM": ISSUES + "48748"}
 BY_DESIGN = {
     "CpmAntForCausalLM": "all ids are context, which is read in both directions",
+    "ReformerLM": "hashed positions are sorted: later ones decide which share a chunk",
     "ReformerModelWithLMHead": "hashed positions are sorted: later ones decide which share a chunk",
+    "RoutingTransformerLM": "clusters take the positions that fit them best, of all",
+    "SwitchTransformer, 1.0, drop_tokens=True": "experts are full: who is dropped, all decide",
     "XLMWithLMHeadModel": "a masked language model, unless `causal=True`",
     "XLNetLMHeadModel": "sees all that no mask hides, unless `attn_type='uni'`",
 }

@@ -53,7 +53,8 @@ def blame_leak(scene: Scene, leaking: list, first: Leak) -> Blame | None:
         if len(kept) != scene.inputs.shape[1]:
             kept = ~change.changed & (torch.arange(scene.inputs.shape[1]) < change.cut)
         threshold = _NATIVELY if natively else min(APART, max(1e-13, _LEAST * size))
-        is_apart = past_moved(kept, len(scene.inputs), threshold)
+        features = {size for weight in scene.run.model.parameters() for size in weight.shape}
+        is_apart = past_moved(kept, len(scene.inputs), threshold, features)
         blame = find_entry(_calls(scene.run, scene.inputs), after, is_apart)
         return blame and replace(blame, example=_example(scene))
     return None

@@ -1,7 +1,7 @@
 """Watch the submodules of a model, and find the first in which two runs part."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -134,7 +134,9 @@ def _source(kind: type) -> str:
     return f"{'/'.join((file or '').split('/')[-2:])}:{line}"
 
 
-def past_moved(kept: Tensor, batch: int, threshold: float = APART) -> Callable:
+def past_moved(
+    kept: Tensor, batch: int, threshold: float = APART, features: Collection[int] = ()
+) -> Callable:
     """Make the question whether what must stay is another one.
 
     The time axes of an inner tensor are those as long as the sequence: of several, an element must
@@ -143,6 +145,7 @@ def past_moved(kept: Tensor, batch: int, threshold: float = APART) -> Callable:
 
     Args:
         kept: bool, shape (length,), the positions that must stay.
+        features: how wide vectors are; a last axis of such a size, alone, is no time axis.
 
     >>> moved = past_moved(torch.tensor([True, False]), batch=1)
     >>> moved(torch.zeros(1, 2, 3), torch.ones(1, 2, 3)), moved(torch.zeros(5), torch.ones(5))
@@ -152,7 +155,7 @@ def past_moved(kept: Tensor, batch: int, threshold: float = APART) -> Callable:
 
     def layouts(shape: tuple) -> list[dict[int, Tensor]]:
         exact = {axis: kept for axis, size in enumerate(shape) if size == length}
-        if exact:
+        if exact and (length not in features or list(exact) != [len(shape) - 1]):
             return [exact]
         if shape and batch > 1 and shape[0] == batch * length:
             return [{0: kept.repeat(batch)}, {0: kept.repeat_interleave(batch)}]
