@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from causal_lab.causality import check_causality
+from causal_lab.causality.parts import take
 
 GREEN, RED, OPEN, NOT_RUN = VERDICTS = ("causal", "NOT causal", "undecided", "not run")
 VOCABULARY, MOST_LAYERS, SPECIAL = 50, 3, {"special_ids": (0, 2)}
@@ -182,7 +183,7 @@ def _outputs(model: nn.Module, inputs: Tensor, options: Mapping) -> Tensor:
         made = model(inputs, **(kwargs(inputs) if callable(kwargs) else kwargs))
     if output is None and not isinstance(made, Tensor):
         output = next((n for n in ("logits", "last_hidden_state") if hasattr(made, n)), 0)
-    return made if output is None else output(made) if callable(output) else made[output]
+    return take(made, output)
 
 
 def confirm(case: Case, first: int) -> str:

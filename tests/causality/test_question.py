@@ -352,3 +352,25 @@ def test_the_example_can_be_pasted_and_run():
     example = check_causality(model, vectors(), blame=True).blame.example
     exec(example, {"model": model, "print": printed.append})
     assert float(printed[1]) > 0
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return x.cumsum(1)
+
+
+GLOBAL = Counting()
+
+
+def reads_a_global(x):
+    return GLOBAL(x)
+
+
+def test_what_a_function_reaches_by_name_is_as_before_too():
+    assert check_causality(reads_a_global, vectors())
+    assert GLOBAL.calls == 0
