@@ -114,12 +114,17 @@ class Result:
         return f"{self.name}: {rows} {size}, the first {place}"
 
 
-def random_reason(model: nn.Module) -> str:
-    """Say that chance decides, and what to do about it.
+def left_open(results: Iterable[Result], is_random: bool, model: nn.Module) -> str:
+    """Say why nothing can be decided, if so: something could not be run, or chance decides.
 
-    >>> random_reason(nn.Dropout().eval())[:52]
+    >>> left_open([Result("chunks", False, 0.5)], True, nn.Dropout().eval())[:52]
     'random numbers are drawn in eval mode too (a dropout'
     """
+    same = verdict_of(results)
+    if same is None:
+        return str(next(result for result in results if result.same is None))
+    if same is not False or not is_random:
+        return ""
     if any(module.training for module in model.modules() if module is not model):
         return (
             "random numbers are drawn (dropout in train mode?), and they fall differently; call "

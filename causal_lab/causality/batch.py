@@ -1,13 +1,16 @@
 """Compare a batch with each of its rows alone."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from causal_lab.causality.answer import Answer, verdict_of
+from causal_lab.causality.arguments import read_kwargs
+from causal_lab.causality.cache import check_cache
 from causal_lab.causality.call import Call
 from causal_lab.causality.compare import compare, pair_of, result_of
+from causal_lab.causality.parts import take
 from causal_lab.causality.runner import CannotRunError, Runner
 from causal_lab.validation import check_tensor
 
@@ -52,7 +55,8 @@ def check_batch(
         )
     inputs = inputs.detach()
     module = model if isinstance(model, nn.Module) else Call(model)
-    run = Runner(module, *inputs.shape[:2], forward_kwargs=forward_kwargs, output=output)
+    kwargs = read_kwargs(forward_kwargs)
+    run = Runner(module, *inputs.shape[:2], forward_kwargs=kwargs, output=output)
 
     def measure(names: list) -> dict:
         try:
@@ -72,26 +76,18 @@ def check_batch(
         found = compare(run, inputs, ["rows alone"], measure, tolerance)
     results = {"rows alone": result_of("rows alone", found["rows alone"])}
     if step is not None and results["rows alone"].same:
-        results |= _decoded(module, inputs, step, pad_id, tolerance)
+
+        def alone(ids: Tensor) -> Tensor:
+            given = kwargs if callable(kwargs) else lambda row: kwargs
+            rows = [module(row, **given(row)) for row in ids.split(1)]
+            return torch.cat([take(row, run.judged) for row in rows])
+
+        names = ["padded prefill", "right-padded prefill"]
+        names = ["prefill, then one by one"] if pad_id is None else names
+        options = {"schedules": names, "pad_id": pad_id, "tolerance": tolerance}
+        results |= check_cache(step, inputs, alone, **options).results
     same = verdict_of(results.values())
     if same:
         return BatchReport(True, "every row of the batch is what it is alone", results)
     first = next(result for result in results.values() if result.same is same)
     return BatchReport(same, str(first), results)
-
-
-def _decoded(model: nn.Module, inputs: Tensor, step: Callable, pad_id, tolerance: float) -> dict:
-    from causal_lab.causality.cache import check_cache
-
-    names: Iterable[str] = ["padded prefill", "right-padded prefill"]
-    if pad_id is None:
-        names = ["prefill, then one by one"]
-    alone = Call(lambda ids: torch.cat([_logits(model(row)) for row in ids.split(1)]))
-    report = check_cache(step, inputs, alone, schedules=names, pad_id=pad_id, tolerance=tolerance)
-    return report.results
-
-
-def _logits(result: object) -> Tensor:
-    if isinstance(result, Tensor):
-        return result
-    return result.logits if hasattr(result, "logits") else result[0]

@@ -133,8 +133,11 @@ def _example(scene: Scene) -> str:
     """Write the smallest input at which one changed input moves an earlier output, as code."""
     if not scene.allowed.shape[0] == scene.inputs.shape[1] or scene.run.time_axes != (1, 1):
         return ""
-    length = scene.inputs.shape[1]
-    for short in [*range(2, min(length, _SHORTEST_TRIED)), length]:
+    kwargs, length = scene.run.forward_kwargs, scene.inputs.shape[1]
+    if callable(kwargs) or any(name.startswith("inputs[") for name in kwargs):
+        return ""
+    fixed = any(isinstance(value, Tensor) for value in kwargs.values())
+    for short in [*([] if fixed else range(2, min(length, _SHORTEST_TRIED))), length]:
         found = _shown_at(scene, short)
         if found:
             return _as_code(scene, short, *found)
@@ -176,6 +179,7 @@ def _other_values(scene: Scene, inputs: Tensor, position: int):
 def _as_code(scene: Scene, short: int, row: Tensor, changed: Tensor, position: int, output: int):
     judged = scene.run.judged
     part = f".{judged}" if isinstance(judged, str) else "" if judged is None else f"[{judged!r}]"
+    part = f", **forward_kwargs){part}" if scene.run.forward_kwargs else f"){part}"
     if callable(judged):
         return ""
     if scene.is_tokens:
@@ -191,7 +195,7 @@ def _as_code(scene: Scene, short: int, row: Tensor, changed: Tensor, position: i
         made += f"changed = inputs.clone()\nchanged[0, {position}] += 1\n"
     return (
         f"import torch\n\n{made}with torch.no_grad():\n"
-        f"    before, after = model(inputs){part}, model(changed){part}\n"
+        f"    before, after = model(inputs{part}, model(changed{part}\n"
         f"print((before - after)[0, {output}].abs().max())  # not 0: output {output} saw input "
         f"{position}"
     )

@@ -36,7 +36,7 @@ class Budget:
         """
         if self.seconds is not None and self.spent >= self.seconds:
             self.is_over = True
-            raise TimeIsUpError(f"after {self.spent:.3g} s" if self.seconds else "after 0 s")
+            raise TimeIsUpError(f"after {self.seconds:g} s")
         if self.bar and of and self.spent - self._shown > 0.2:
             self._shown = self.spent
             full = 20 * done // of

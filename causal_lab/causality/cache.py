@@ -10,9 +10,9 @@ from torch.nn.parameter import is_lazy
 from causal_lab.causality.answer import (
     Answer,
     Result,
+    left_open,
     listed,
     positions,
-    random_reason,
     unread,
     verdict_of,
 )
@@ -119,7 +119,7 @@ def check_cache(
             special = [name for name in plans if name not in plain]
             found |= compare(run, inputs, special, measure, tolerance)
         results = {n: result_of(n, one, chunks=plans[n].chunks) for n, one in found.items()}
-        report = _report(results, found, run.draws_randomness, measure, allow)
+        report = _report(results, found, measure, allow)
         wrong = next((r for r in results.values() if r.same is False), None)
         if blame and report.same is False:
             report = replace(report, blame=blame_chunk(run, inputs, plans[wrong.name], wrong))
@@ -270,14 +270,10 @@ class _Schedules:
             return CannotRunError(str(failure).replace("the model", "full", 1))
 
 
-def _report(results: dict, found: dict, is_random: bool, measure, allow) -> CacheReport:
-    same = verdict_of(results.values())
-    if same is False and is_random:
-        return CacheReport(None, random_reason(measure.run.model), results)
-    if same is None:
-        first = next(result for result in results.values() if result.same is None)
-        return CacheReport(None, str(first), results)
-    if same is False:
+def _report(results: dict, found: dict, measure, allow) -> CacheReport:
+    if reason := left_open(results.values(), measure.run.draws_randomness, measure.run.model):
+        return CacheReport(None, reason, results)
+    if not verdict_of(results.values()):
         return CacheReport(False, _what_is_wrong(results), results)
     reason = f"every row of {len(results)} schedules agrees with the full pass"
     cautions = ()

@@ -136,24 +136,23 @@ def check_causality(
             budget.close()
     report = replace(_report(asked, scene, seen, undecided), blame=culprit)
     if report.causal is False and asked.may_be_channels_first:
-        other = _along_axis_2(model, inputs, forward_kwargs, output, train, seed)
-        if other:
-            return replace(
-                report,
-                causal=None,
-                reason=f"along axis 1 {report.reason}, but along axis 2 the model is causal: say "
-                "which is the time axis, time_axis=2 or time_axis=1",
+        given = {"wrt": wrt, "forward_kwargs": forward_kwargs, "output": output, "train": train}
+        if _is_causal_along_axis_2(model, inputs, seed=seed, **given):
+            why = (
+                f"along axis 1 {report.reason}, but along axis 2 the model is causal: say which is "
+                "the time axis, time_axis=2 or time_axis=1"
             )
+            return replace(report, causal=None, reason=why)
     return report
 
 
-def _along_axis_2(model, inputs, forward_kwargs, output, train, seed) -> CausalityReport | None:
+def _is_causal_along_axis_2(model, inputs, **options) -> bool:
     """Look along the other axis: channels may stand before the time."""
-    options = {"forward_kwargs": forward_kwargs, "output": output, "train": train, "seed": seed}
+    options |= {"time_axis": 2, "effort": "quick", "allow": "batch"}
     try:
-        return check_causality(model, inputs, time_axis=2, effort="quick", allow="batch", **options)
+        return bool(check_causality(model, inputs, **options))
     except ValueError:  # the output has no such axis
-        return None
+        return False
 
 
 def _plan(asked: Question) -> Plan:

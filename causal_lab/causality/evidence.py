@@ -13,7 +13,7 @@ class Finding:
 
     Args:
         evidence: for the report.
-        leaks: all of them, at most one per output and input.
+        leaks: all of them, one for each trial and output.
         exact: whether a leak's input is the one that is seen, or only the first that was changed.
         open: whether it leaves the verdict open, if nothing else says No.
         bound: rounding of so much, relative, could not be told from nothing.

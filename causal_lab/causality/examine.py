@@ -47,7 +47,6 @@ class Seen:
     map: Tensor | None = None
     cautions: list[Caution] = field(default_factory=list)
     leaking: list = field(default_factory=list)
-    gradients: Gradients | None = None
 
 
 def examine(scene: Scene, plan: Plan, expected: Tensor | None = None) -> Seen:
@@ -105,7 +104,7 @@ def examine(scene: Scene, plan: Plan, expected: Tensor | None = None) -> Seen:
     cautions = _cautions(scene, seen, rows)
     if expected is not None:
         cautions += _blocked(scene, seen, expected)
-    return Seen(findings, seen, cautions, leaking, gradients)
+    return Seen(findings, seen, cautions, leaking)
 
 
 def _outputs(scene: Scene, leaking: list[tuple[Values, Trial]]) -> set[int]:
@@ -207,7 +206,7 @@ def _blocked(scene: Scene, seen: Tensor, expected: Tensor) -> list[Caution]:
     """Look for what must be seen and is not."""
     missing = expected & ~(seen > 0)
     places = missing.any(dim=0).nonzero().flatten().tolist()
-    missing &= ~(_change_each_input(scene, places) > 0)  # gradients do not see everything
+    missing &= ~(_change_each_input(scene, places) > _rounding(scene))  # without gradients
     if not missing.any():
         return []
     output, place = missing.nonzero()[0].tolist()
@@ -225,7 +224,12 @@ def _interacts(scene: Scene, seen: Tensor) -> bool:
         return True
     # Gradients do not see everything: some positions are tried with other values.
     tried = sorted({0, scene.inputs.shape[1] // 2})
-    return bool(((_change_each_input(scene, tried) > 0) & ~own).any())
+    return bool(((_change_each_input(scene, tried) > _rounding(scene)) & ~own).any())
+
+
+def _rounding(scene: Scene) -> float:
+    """Say what a movement must exceed to be more than rounding; gradients see what is smaller."""
+    return thresholds.SURE * float(component_scale(scene.base).max())
 
 
 def _own(scene: Scene) -> Tensor:
@@ -236,4 +240,5 @@ def _own(scene: Scene) -> Tensor:
 
 
 def _moves(scene: Scene) -> bool:
-    return bool((_change_each_input(scene, [0, scene.inputs.shape[1] - 1]) > 0).any())
+    ends = [0, scene.inputs.shape[1] - 1]
+    return bool((_change_each_input(scene, ends) > _rounding(scene)).any())

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from causal_lab.causality.answer import Answer, Result, all_of, random_reason, unread, verdict_of
+from causal_lab.causality.answer import Answer, Result, all_of, left_open, unread, verdict_of
 from causal_lab.causality.arguments import read_allow, read_kwargs
 from causal_lab.causality.blame import blame_padding
 from causal_lab.causality.compare import Found, compare, how_judged, pair_of
@@ -95,7 +95,7 @@ def check_padding(
                 found, padded = again, shorter
         results = {side: _side_result(side, found) for side in sides}
         cautions = padded.cautions(sides, allow) if verdict_of(results.values()) else ()
-        report = _padding_report(results, found, run.draws_randomness, padded, cautions)
+        report = _padding_report(results, found, padded, cautions)
         if blame and report.same is False:
             report = replace(report, blame=padded.blame(found))
     return report
@@ -236,18 +236,12 @@ def _side_result(side: str, found: dict[tuple[str, int], Found]) -> Result:
     return Result(side, not rows, difference, wrong, amounts=amounts, words=_WORDS)
 
 
-def _padding_report(
-    results: dict, found: dict, is_random: bool, padded: _Padded, cautions: tuple
-) -> PaddingReport:
-    same = verdict_of(results.values())
-    if same is False and is_random:
-        return PaddingReport(None, random_reason(padded.run.model), results)
-    if same is None:
-        first = next(result for result in results.values() if result.same is None)
-        return PaddingReport(None, str(first), results)
+def _padding_report(results: dict, found: dict, padded: _Padded, cautions: tuple) -> PaddingReport:
+    if reason := left_open(results.values(), padded.run.draws_randomness, padded.run.model):
+        return PaddingReport(None, reason, results)
     by = list(dict.fromkeys([*padded.told_by, *padded.given]))
     told = f"told by {all_of(by)}" if by else "told nothing but the ids"
-    if same is False:
+    if not verdict_of(results.values()):
         wrong = next(result for result in results.values() if result.same is False)
         hint = _padding_hint(results, padded, by)
         return PaddingReport(False, f"{wrong}; the model was {told}: {hint}", results)

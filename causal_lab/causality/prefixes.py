@@ -78,8 +78,8 @@ class Prefixes:
     def finding(self, scene: Scene) -> Finding:
         """Say whether the outputs depend on how many inputs there are."""
         if not self.sizes:
-            detail = f"no shorter sequence could be run ({self.failure or 'None'})"
-            return Finding(Evidence(PREFIX, None, detail))
+            why = self.failure or "none has an output to compare"
+            return Finding(Evidence(PREFIX, None, f"no shorter sequence could be run ({why})"))
         cut, sizes = max(self.sizes.items(), key=lambda item: float(item[1].max()))
         size = float(sizes.max())
         same = thresholds.SAME_LENGTH if self.precision == FINE else 0.0

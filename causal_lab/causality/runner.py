@@ -288,22 +288,17 @@ class Runner:
                 wanted,
             )
 
-        words = "(batch, length, …)" if axis == 1 else f"(batch first, time axis {axis})"
-        words += f" = ({self.batch}, {wanted}, …)" if axis == 1 else f", length {wanted},"
+        words = f"(batch, length, …) = ({self.batch}, {wanted}, …)"
+        if axis != 1:
+            words = f"(batch first, time axis {axis}), length {wanted},"
         if self.judged is None and self.output is None and first:
             self.judged = choose(result, fits, words)
         tensor = take(result, self.judged)
-        if not first and isinstance(tensor, Tensor) and tensor.is_floating_point():
-            if axis == 1 and tensor.ndim > 1 and len(tensor) == self.batch:
-                # Cut off behind the last real input: an output that is missing is no number.
-                missing = max(0, wanted - tensor.shape[1])
-                if length == self.length or not self.outputs:
-                    gap = tensor.new_full((self.batch, missing, *tensor.shape[2:]), torch.nan)
-                    tensor = torch.cat([tensor, gap], dim=1) if missing else tensor
         any_rate = self.outputs and length != self.length  # a prefix gives as many as it gives
-        if not isinstance(tensor, Tensor) or not (
-            fits(tensor) or (any_rate and tensor.ndim > axis)
-        ):
+        if not first and axis == 1 and not any_rate:
+            tensor = _filled_up(tensor, self.batch, wanted)
+        is_there = isinstance(tensor, Tensor) and tensor.ndim > axis
+        if not (is_there and (any_rate or fits(tensor))):
             if not first:
                 raise CannotRunError(f"its output has another shape there: {shape_of(tensor)}")
             raise ValueError(not_there(result, words))
@@ -313,6 +308,16 @@ class Runner:
         if first:
             self._parts = tensor.shape[2:]
         return tensor if tensor.is_floating_point() else tensor.double()
+
+
+def _filled_up(tensor: object, batch: int, wanted: int) -> object:
+    """Fill up what is cut off behind the last real input: a missing output is no number."""
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+        return tensor
+    if tensor.ndim < 2 or len(tensor) != batch or tensor.shape[1] >= wanted:
+        return tensor
+    missing = (batch, wanted - tensor.shape[1], *tensor.shape[2:])
+    return torch.cat([tensor, tensor.new_full(missing, torch.nan)], dim=1)
 
 
 def _near_one(like: Tensor, eps: float, generator: torch.Generator) -> Tensor:

@@ -67,8 +67,7 @@ class Scene:
         if not first.isfinite().any():
             raise UndecidedError("no output for the real inputs is a finite number")
         self._look_for_state(first)
-        self.native = self.run.coarsest(first)
-        self.eps[NATIVE] = torch.finfo(self.native).eps
+        self.eps[NATIVE] = torch.finfo(self.run.coarsest(first)).eps
         vocabulary = self._watch_lookups() if self.is_tokens else 0
         self.futures = changed_values(self.inputs, vocabulary, self.special_ids)
 

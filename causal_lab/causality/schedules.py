@@ -32,7 +32,7 @@ class Schedule:
         return self.kind == "plain"
 
     def pad(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Pad every row by another number of tokens, 1 or 2 more than the last.
+        """Pad the rows by 1, 2, 0, 1, … tokens in turn.
 
         Args:
             ids: integer, shape (batch, length).

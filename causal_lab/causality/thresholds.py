@@ -11,9 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SHAKE = (
-    1e-5  # relative: 100 × eps of 32 bits, so that parts which hide their 32 bits are drawn anew
-)
+SHAKE = 1e-5  # relative: 100 × eps of 32 bits, so that hidden parts in 32 bits are drawn anew
 SHAKE_EPS = 4.0  # × eps of a coarser precision, for the same reason
 FOLLOWS = 1e-2  # × its size: so much may a dependence change when it is shaken by SHAKE
 FOLLOWS_COARSE = 10.0  # × the shake, where that is larger
@@ -21,11 +19,11 @@ ABOVE_NOISE = 10.0  # × the largest rounding seen: what a few samples did not s
 NOISE = 100.0  # × eps: what sums of some hundred terms may lose; smaller is not looked at
 SURE = 1e-3  # of an output's size: in 64 bits no rounding comes to this, and nothing is shaken
 SURE_NATIVE = 1e-2  # in the model's own precision: only from here on does it speak for itself
-BOUND = 1e-5  # of an output's size: rounding up to this is stated, above it the verdict stays open
 FINE_EPS = 1e-12  # in coarser numbers nothing is sure by its size alone
 STATED = 1e-10  # of an output's size: rounding below this is that of 64 bits, and no word on it
-COARSE_BOUND = 1e-4  # the same where 32 bits are the finest that a model can compute in
-MOST_COARSE_BOUND = 0.1  # in half precision, where else everything would be rounding
+BOUND = 1e-5  # of an output's size: rounding up to this is stated, above it the verdict stays open
+COARSE_BOUND = 1e-4  # BOUND where 32 bits are the finest that a model can compute in
+MOST_COARSE_BOUND = 0.1  # BOUND in half precision, where else everything would be rounding
 LARGE_AMPLITUDE = 10.0  # inputs may be so much larger than outputs before SURE grows with them
 SAME_LENGTH = 1e-9  # of an output's size, between a prefix alone and the whole
 

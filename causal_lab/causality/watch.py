@@ -36,7 +36,7 @@ class Blame:
 
 
 @dataclass
-class Call:
+class Record:
     """One call of a module: what went in, and what came out."""
 
     name: str
@@ -63,7 +63,7 @@ class Watch:
             waiting.append(_tensors((args, kwargs)))
 
         def leave(module, args, kwargs, result):
-            call = Call(self.names[module], module, waiting.pop(), _tensors(result))
+            call = Record(self.names[module], module, waiting.pop(), _tensors(result))
             self.calls.append(call)
 
         self.handles = []
@@ -121,7 +121,7 @@ def find_entry(first: list, second: list, is_apart: Callable) -> Blame | None:
     return None
 
 
-def _blame(call: Call) -> Blame:
+def _blame(call: Record) -> Blame:
     name = call.name.removeprefix("function").removeprefix("full").removeprefix(".")
     return Blame(name, type(call.module).__name__, _source(type(call.module)))
 

@@ -109,6 +109,45 @@ def test_padding_is_traced_to_the_layer(at):
     assert check_padding(Decoder(), ids(), 0, blame=True).blame is None
 
 
+class Pool(nn.Module):
+    def forward(self, x):
+        return x.mean(1)
+
+
+class Gate(nn.Module):
+    def forward(self, x, pooled):
+        return x * pooled[:, None]
+
+
+class Squeeze(nn.Module):
+    """What is pooled has no time axis; where it is used, is not where it was made."""
+
+    def __init__(self):
+        super().__init__()
+        self.pool, self.gate = Pool(), Gate()
+
+    def forward(self, x):
+        return self.gate(x, self.pool(x))
+
+
+def test_what_has_no_time_axis_is_blamed_on_who_made_it():
+    x = torch.randn(3, 8, 5, generator=torch.Generator().manual_seed(0))
+    assert check_causality(Squeeze(), x, blame=True).blame.name == "pool"
+
+
+def test_an_example_hands_on_what_the_model_needs():
+    class Scaled(nn.Module):
+        def forward(self, x, factor):
+            return x + factor * x.mean(1, keepdim=True)
+
+    x = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
+    kwargs = {"factor": 0.5}
+    example = check_causality(Scaled(), x, forward_kwargs=kwargs, blame=True).blame.example
+    printed = []
+    exec(example, {"model": Scaled(), "print": printed.append, "forward_kwargs": kwargs})
+    assert float(printed[0]) > 0
+
+
 class Streams(nn.Module):
     """Two sequences behind each other in one axis; ``leak`` is what the second module adds."""
 

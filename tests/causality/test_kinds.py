@@ -89,6 +89,15 @@ def test_hidden_32_bits_are_never_a_leak(kind):
     assert report.causal is False, str(report)
 
 
+def test_the_rounding_of_hidden_32_bits_is_stated():
+    report = check_causality(Plainly(there_and_back), ids(), allow="pointwise")
+    assert report.causal is True
+    assert "by more than rounding, which was seen at" in str(report)
+    assert "some part computes in fewer" in report.reason
+    in_full = check_causality(Plainly(lambda x: x.cumsum(1)), ids())
+    assert "computes in fewer" not in in_full.reason
+
+
 # --- positions do not interact, or rows do
 
 LAYERS = {

@@ -241,7 +241,17 @@ def test_a_shorter_text_and_a_loop_that_raises_are_told():
         check_generation(lambda p: p, ids(), None)
 
 
-def test_our_cached_step_is_named_by_no_check():
+def test_further_arguments_reach_each_row_and_the_step_is_held_to_them():
+    def scaled(ids, by):
+        return model(ids) * by
+
     model = gpt()
-    report = check_batch(model, ids(), step=cached_step(model))
+    step = cached_step(model)
+
+    def scaled_step(chunk, cache):
+        logits, cache = step(chunk, cache)
+        return logits * 2, cache
+
+    report = check_batch(scaled, ids(), step=scaled_step, forward_kwargs={"by": 2})
     assert report.same is True, str(report)
+    assert check_batch(scaled, ids(), step=step, forward_kwargs={"by": 2}).same is False
