@@ -287,3 +287,41 @@ def test_what_is_as_long_by_chance_is_not_cut(name):
     report = check_causality(Plainly(function), ids(), forward_kwargs={name: given})
     assert report.causal is True, str(report)
     assert report.length_dependent is False
+
+
+# --- what could be rounding, and is too large to be called so
+
+
+def test_a_difference_that_may_be_rounding_and_is_not_small_stays_open():
+    def full(x):
+        return x.cumsum(1).tanh()
+
+    def step(chunk, total):
+        sums = chunk.cumsum(1) + (0.0 if total is None else total)
+        rough = (
+            in_numpy(lambda y: y + np.float32(1e3))(sums) - 1e3
+        )  # 32 bits, of which few are left
+        return rough.tanh(), sums[:, -1:]
+
+    report = check_cache(step, vectors(), full)
+    assert report.same is None, str(report)
+    assert "may be rounding; tolerance=" in report.reason
+    assert check_cache(step, vectors(), full, tolerance=1e-3)
+
+
+class CutsOff(nn.Module):
+    """Gives no outputs behind the last token that is not padding, as packed sequences do."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(20, D)
+
+    def forward(self, ids):
+        longest = int(((ids != 0) * torch.arange(1, ids.shape[1] + 1)).max())
+        return self.embedding(ids).cumsum(1)[:, : max(longest, 1)]
+
+
+def test_outputs_that_are_cut_off_are_missing_and_no_reason_to_stop():
+    report = check_causality(CutsOff(), ids(), special_ids=[0])
+    assert report.evidence_of("special ids").independent is True, str(report)
+    assert report
