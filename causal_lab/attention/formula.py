@@ -168,7 +168,8 @@ def attend_fused(
     """Call ``scaled_dot_product_attention`` on (batch, head, length, dim), unchecked.
 
     It wants the opposite mask, True where *allowed*: the crossing happens here, once. A query that
-    sees no key gets zeros from PyTorch's kernel, as ``share_weight`` gives by hand. Its
+    sees no key gets zeros from PyTorch's kernel, as ``share_weight`` gives by hand. Keys may have
+    fewer heads, each for a group of queries'. Its
     ``is_causal=True`` is never used: it is aligned upper left, which is wrong behind a cache.
 
     >>> q, v = torch.zeros(1, 1, 1, 4), torch.tensor([[[[2.0], [4.0]]]])
@@ -182,7 +183,9 @@ def attend_fused(
             mask = torch.where(blocked, float("-inf"), mask)
     if mask is not None:  # in full, so that PyTorch takes its fused path
         mask = mask.expand(*q.shape[:-1], k.shape[-2])
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=_scale(scale, q))
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, scale=_scale(scale, q), enable_gqa=k.shape[1] < q.shape[1]
+    )
 
 
 def _scale(scale: float | None, q: Tensor) -> float:

@@ -40,7 +40,7 @@ def split_words(text: str) -> list[str]:
     ['the', "cat's", 'hat', 'times']
     """
     # An accent may come as a sign of its own, an apostrophe as a quotation mark.
-    text = unicodedata.normalize("NFC", _check_text(text)).lower()
+    text = unicodedata.normalize("NFC", check_text(text)).lower()
     text = text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     return re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text)
 
@@ -51,7 +51,7 @@ def split_characters(text: str) -> list[str]:
     >>> split_characters("if x:")
     ['i', 'f', ' ', 'x', ':']
     """
-    return list(unicodedata.normalize("NFC", _check_text(text)))
+    return list(unicodedata.normalize("NFC", check_text(text)))
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,12 @@ def _compress(matrix: Tensor, dim: int) -> Tensor:
     return vectors * torch.where(largest < 0, -1.0, 1.0)
 
 
-def _check_text(text: str) -> str:
+def check_text(text: str) -> str:
+    """Return the text if it is a string.
+
+    >>> check_text("a")
+    'a'
+    """
     if not isinstance(text, str):
         raise ValueError(f"text must be a string, got {type(text).__name__}; join a list first")
     return text

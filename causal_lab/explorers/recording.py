@@ -72,7 +72,8 @@ def record_pass(
             hook.remove()
     read, fresh = weights[0].shape[-1], weights[0].shape[-2]
     turn = model.position.rotation(torch.arange(read - fresh, read, device=weights[0].device)[None])
-    made = {name: _by_head(torch.cat(parts), model.num_heads) for name, parts in caught.items()}
+    dim, heads = model.position.head_dim, model.num_heads
+    made = {name: _by_head(torch.cat(parts), dim, heads) for name, parts in caught.items()}
     if turn is not None:
         made |= {name: turn(made[name]) for name in ("query", "key")}
     rows, queries, keys, values = map(_array, (torch.cat(weights), *made.values()))
@@ -84,9 +85,13 @@ def record_pass(
     return result, Pass(fresh, rows, queries, keys, values)
 
 
-def _by_head(x: Tensor, heads: int) -> Tensor:
-    """Split vectors among the heads: (layer, token, d_model) to (layer, head, token, number)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+def _by_head(x: Tensor, dim: int, heads: int) -> Tensor:
+    """Split vectors among the heads: (layer, token, numbers) to (layer, head, token, dim).
+
+    A head of keys that serves several heads of queries stands there once for each.
+    """
+    x = x.unflatten(-1, (-1, dim)).transpose(1, 2)
+    return x.repeat_interleave(heads // x.shape[1], dim=1)
 
 
 def _array(x: Tensor) -> np.ndarray:

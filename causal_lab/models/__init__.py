@@ -11,4 +11,5 @@ from causal_lab.models.generation import (
     stream,
 )
 from causal_lab.models.layers import MultiHeadAttention
+from causal_lab.models.llama import Llama
 from causal_lab.models.transformer import BERT, GPT, Transformer

@@ -1,4 +1,4 @@
-"""Hugging Face's GPT-2 and BERT in our models: two tables of names.
+"""Hugging Face's GPT-2, BERT and Llama in our models: three tables of names.
 
 A table says what a weight is called here, by a regular expression for the beginning of its name
 there. What has no row keeps its name, and ``load_state_dict`` says that nothing takes it.
@@ -46,6 +46,19 @@ BERT_NAMES = {
     r"cls\.predictions\.(decoder\.)?bias$": "head_bias",
     r"(bert\.)?embeddings\.position_ids$|(bert\.)?pooler\.|cls\.seq_relationship\.": None,
 }
+_LAYER = r"(?:model\.)?layers\.(\d+)\."
+LLAMA_NAMES = {
+    r"(?:model\.)?embed_tokens\.": _TOKENS,
+    r"lm_head\.": _TOKENS,  # tied
+    r"(?:model\.)?norm\.": "final_norm.",
+    _LAYER + r"input_layernorm\.": r"blocks.\1.attention_norm.",
+    _LAYER + r"self_attn\.q_proj\.": r"blocks.\1.attention.query_projection.",
+    _LAYER + r"self_attn\.k_proj\.": r"blocks.\1.attention.key_projection.",
+    _LAYER + r"self_attn\.v_proj\.": r"blocks.\1.attention.value_projection.",
+    _LAYER + r"self_attn\.o_proj\.": r"blocks.\1.attention.output_projection.",
+    _LAYER + r"post_attention_layernorm\.": r"blocks.\1.mlp_norm.",
+    _LAYER + r"mlp\.(gate|up|down)_proj\.": r"blocks.\1.mlp.\2.",
+}
 
 
 def load_gpt2(model_class: type, state_dict: Mapping[str, Tensor], num_heads: int) -> nn.Module:
@@ -85,12 +98,40 @@ def load_bert(model_class: type, state_dict: Mapping[str, Tensor], num_heads: in
     return _filled(model, weights, "BERT")
 
 
+def load_llama(
+    model_class: type, state_dict: Mapping[str, Tensor], num_heads: int, **options
+) -> nn.Module:
+    """Build a Llama on these weights themselves, in eval mode.
+
+    Args:
+        model_class, state_dict, num_heads, options: the class, and what came to its door.
+
+    >>> load_llama(nn.Module, {"norm.weight": torch.zeros(4)}, num_heads=2)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: this is no Llama that fits here: token_embedding.weight is missing...
+    """
+    weights = translate(state_dict, LLAMA_NAMES)
+    vocabulary_size, d_model = _matrix(weights, _TOKENS + "weight", "Llama").shape
+    keys = _matrix(weights, "blocks.0.attention.key_projection.weight", "Llama")
+    with torch.device("meta"):  # shapes only: the weights are there
+        model = model_class(
+            vocabulary_size,
+            d_model=d_model,
+            mlp_size=len(_matrix(weights, "blocks.0.mlp.up.weight", "Llama")),
+            num_heads=num_heads,
+            num_kv_heads=len(keys) * num_heads // d_model,
+            num_layers=_count_layers(weights),
+            **options,
+        )
+    return _filled(model, weights, "Llama", assign=True)
+
+
 def translate(state_dict: Mapping[str, Tensor], names: Mapping[str, str | None]) -> dict:
     """Give every weight the name and the form that it has here.
 
     Args:
         state_dict: weights by their names there.
-        names: ``GPT2_NAMES`` or ``BERT_NAMES``; what stands beside None is left out.
+        names: ``GPT2_NAMES``, say; what stands beside None is left out.
 
     >>> weights = translate({"h.3.mlp.c_fc.weight": torch.zeros(2, 8)}, GPT2_NAMES)
     >>> {name: tuple(weight.shape) for name, weight in weights.items()}
@@ -125,8 +166,12 @@ def _sizes(weights: Mapping[str, Tensor], kind: str) -> dict[str, int]:
         "max_length": len(_matrix(weights, _POSITIONS + "weight", kind)),
         "d_model": d_model,
         "mlp_size": len(_matrix(weights, "blocks.0.mlp.0.weight", kind)),
-        "num_layers": 1 + max(int(n[1]) for n in map(_BLOCK.match, weights) if n),
+        "num_layers": _count_layers(weights),
     }
+
+
+def _count_layers(weights: Mapping[str, Tensor]) -> int:
+    return 1 + max(int(n[1]) for n in map(_BLOCK.match, weights) if n)
 
 
 def _matrix(weights: Mapping[str, Tensor], name: str, kind: str) -> Tensor:
@@ -137,9 +182,11 @@ def _matrix(weights: Mapping[str, Tensor], name: str, kind: str) -> Tensor:
     return weights[name]
 
 
-def _filled(model: nn.Module, weights: dict[str, Tensor], kind: str) -> nn.Module:
+def _filled(
+    model: nn.Module, weights: dict[str, Tensor], kind: str, *, assign: bool = False
+) -> nn.Module:
     try:
-        model.load_state_dict(weights, strict=True)
+        model.load_state_dict(weights, strict=True, assign=assign)
     except RuntimeError as error:
         raise _refusal(kind, str(error)) from None
     return model.eval()

@@ -133,8 +133,8 @@ def _check_cache(model: nn.Module, ids: Tensor, cache: KVCache, given) -> None:
             f"the cache is for {cache.batch} texts, ids bring {len(ids)}; a batch of another "
             "size needs a cache of its own"
         )
-    table, num_heads = model.token_embedding.weight, model.num_heads
-    needed = (len(model.blocks), num_heads, table.shape[1] // num_heads, table.dtype, table.device)
+    table, head_dim = model.token_embedding.weight, model.position.head_dim
+    needed = (len(model.blocks), model.num_kv_heads, head_dim, table.dtype, table.device)
     found = (cache.num_layers, cache.num_heads, cache.head_dim, cache.dtype, cache.device)
     if needed != found:
         raise ValueError(

@@ -33,6 +33,8 @@ class MultiHeadAttention(nn.Module):
 
     Args:
         d_model: size of a token's vector; a multiple of ``num_heads``.
+        num_kv_heads: heads of keys and values, each for a group of query heads (Ainslie et al.,
+            "GQA", 2023); one for each query head if not given.
         dropout: share of the weights dropped in training.
         layer: which of a cache's layers is this one's.
 
@@ -48,16 +50,19 @@ class MultiHeadAttention(nn.Module):
         d_model: int,
         num_heads: int,
         *,
+        num_kv_heads: int | None = None,
         bias: bool = True,
         dropout: float = 0.0,
         layer: int = 0,
     ):
         super().__init__()
-        check_heads(d_model, num_heads, dropout)
+        self.num_kv_heads = check_heads(d_model, num_heads, num_kv_heads, dropout)
         self.num_heads, self.dropout, self.layer = num_heads, dropout, layer
+        self.head_dim = d_model // num_heads
+        shared = self.num_kv_heads * self.head_dim
         self.query_projection = nn.Linear(d_model, d_model, bias=bias)
-        self.key_projection = nn.Linear(d_model, d_model, bias=bias)
-        self.value_projection = nn.Linear(d_model, d_model, bias=bias)
+        self.key_projection = nn.Linear(d_model, shared, bias=bias)
+        self.value_projection = nn.Linear(d_model, shared, bias=bias)
         self.output_projection = nn.Linear(d_model, d_model, bias=bias)
 
     def forward(
@@ -110,6 +115,9 @@ class MultiHeadAttention(nn.Module):
         if ctx.weights is None and not dropped:
             heads, weights = attend_fused(q, k, v, ctx.blocked, ctx.bias), None
         else:
+            group = self.num_heads // self.num_kv_heads
+            if group > 1:  # each head of keys is looked at by a group of queries' heads
+                k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
             weights = weigh(q, k, ctx.blocked, ctx.bias)  # (batch, head, query, key)
             heads = F.dropout(weights, dropped) @ v
             if ctx.weights is None:
@@ -132,7 +140,7 @@ class MultiHeadAttention(nn.Module):
         return self._split(self.key_projection(text)), self._split(self.value_projection(text))
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
     @classmethod
     def from_torch(cls, module: nn.MultiheadAttention) -> "MultiHeadAttention":
@@ -161,6 +169,8 @@ class MultiHeadAttention(nn.Module):
 class Block(nn.Module):
     """Let the tokens look at each other, perhaps at another text, then think each by itself.
 
+    What a subclass may exchange stands first: :class:`causal_lab.models.llama.LlamaBlock` does.
+
     Source: Radford et al., "Language models are unsupervised multitask learners", 2019; Devlin et
     al., "BERT", 2018; the paper, §6.
 
@@ -171,12 +181,16 @@ class Block(nn.Module):
         norm_first: normalise what goes into a branch (pre-norm, GPT-2), or what comes out of the
             sum (post-norm, the first BERT).
         activation: how GELU is computed, "tanh" as in GPT-2 or "none", exactly, as in BERT.
+        num_kv_heads: as for :class:`MultiHeadAttention`.
         layer: its number in the model.
         cross: whether it also looks at another text, as in an encoder–decoder.
 
     >>> Block(d_model=8, num_heads=2)(torch.zeros(1, 3, 8)).shape
     torch.Size([1, 3, 8])
     """
+
+    norm: type[nn.Module] = nn.LayerNorm
+    has_biases = True  # of the projections
 
     def __init__(
         self,
@@ -188,22 +202,28 @@ class Block(nn.Module):
         norm_first: bool = True,
         activation: str = "tanh",
         epsilon: float = 1e-5,
+        num_kv_heads: int | None = None,
         layer: int = 0,
         cross: bool = False,
     ):
         super().__init__()
         mlp_size = check_block_options(d_model, mlp_size, activation)
         self.norm_first, self.dropout = norm_first, nn.Dropout(dropout)
-        self.attention_norm = nn.LayerNorm(d_model, eps=epsilon)
-        self.attention = MultiHeadAttention(d_model, num_heads, dropout=dropout, layer=layer)
-        self.mlp_norm = nn.LayerNorm(d_model, eps=epsilon)
-        gelu = nn.GELU(approximate=activation)
-        self.mlp = nn.Sequential(nn.Linear(d_model, mlp_size), gelu, nn.Linear(mlp_size, d_model))
+        options = {"bias": self.has_biases, "dropout": dropout, "layer": layer}
+        self.attention_norm = self.norm(d_model, eps=epsilon)
+        self.attention = MultiHeadAttention(
+            d_model, num_heads, num_kv_heads=num_kv_heads, **options
+        )
+        self.mlp_norm = self.norm(d_model, eps=epsilon)
+        self.mlp = self.make_mlp(d_model, mlp_size, activation)
         if cross:
-            self.cross_norm = nn.LayerNorm(d_model, eps=epsilon)
-            self.cross_attention = MultiHeadAttention(
-                d_model, num_heads, dropout=dropout, layer=layer
-            )
+            self.cross_norm = self.norm(d_model, eps=epsilon)
+            self.cross_attention = MultiHeadAttention(d_model, num_heads, **options)
+
+    def make_mlp(self, d_model: int, mlp_size: int, activation: str) -> nn.Module:
+        """Make what each token thinks with by itself."""
+        gelu = nn.GELU(approximate=activation)
+        return nn.Sequential(nn.Linear(d_model, mlp_size), gelu, nn.Linear(mlp_size, d_model))
 
     def forward(
         self, x: Tensor, blocked: Tensor | None = None, *, ctx: ForwardContext | None = None

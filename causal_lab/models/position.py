@@ -81,9 +81,11 @@ class ALiBi(NoPosition):
 class RotaryPosition(NoPosition):
     """Turn queries and keys, so that scores depend on the distance."""
 
+    base = 10_000.0  # the larger, the slower the slowest turn; a Llama has one of its own
+
     def rotation(self, positions: Tensor) -> Callable[[Tensor], Tensor] | None:
         """Prepare the turn, the same for every layer and head."""
-        return rotation(positions[:, None], self.head_dim)
+        return rotation(positions[:, None], self.head_dim, base=self.base)
 
 
 POSITIONS = {

@@ -51,7 +51,8 @@ class Transformer(nn.Module):
         token_types: kinds of segment that have a vector (two in the first BERT).
         cross: whether every block also looks at another text, the ``memory``.
         generator: draws the first weights, on the CPU; PyTorch's own if not given.
-        **block: ``mlp_size`` and ``activation``, as for :class:`causal_lab.models.layers.Block`.
+        **block: ``mlp_size``, ``activation`` and ``num_kv_heads``, as for
+            :class:`causal_lab.models.layers.Block`.
 
     >>> model = Transformer(10, 8, d_model=8, num_heads=2, causal=True)
     >>> model(torch.zeros(2, 5, dtype=torch.long)).shape
@@ -59,6 +60,7 @@ class Transformer(nn.Module):
     """
 
     product = staticmethod(F.linear)  # of the head; causal_lab.models.speed knows a faster one
+    block_class = Block
 
     def __init__(
         self,
@@ -91,12 +93,15 @@ class Transformer(nn.Module):
         self.type_embedding = nn.Embedding(token_types, d_model) if token_types else None
         # Normalised before every branch, the sum needs it once more at the end; normalised
         # after every branch, at the start.
-        self.embedding_norm = nn.Identity() if norm_first else nn.LayerNorm(d_model, eps=epsilon)
-        self.final_norm = nn.LayerNorm(d_model, eps=epsilon) if norm_first else nn.Identity()
+        norm = self.block_class.norm
+        self.embedding_norm = nn.Identity() if norm_first else norm(d_model, eps=epsilon)
+        self.final_norm = norm(d_model, eps=epsilon) if norm_first else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
-            Block(d_model, num_heads, layer=layer, **block) for layer in range(num_layers)
+            self.block_class(d_model, num_heads, layer=layer, **block)
+            for layer in range(num_layers)
         )
+        self.num_kv_heads = self.blocks[0].attention.num_kv_heads
         if generator is not None:  # PyTorch's layers have drawn weights of their own, in vain
             torch.set_rng_state(state)
         draw_weights(self, num_layers, generator)
@@ -235,7 +240,7 @@ class Transformer(nn.Module):
         """
         check_cacheable(self)
         check_window(capacity, window, sinks)
-        table, sizes = self.token_embedding.weight, (len(self.blocks), batch, self.num_heads)
+        table, sizes = self.token_embedding.weight, (len(self.blocks), batch, self.num_kv_heads)
         head_dim = table.shape[1] // self.num_heads
         where = {"dtype": table.dtype, "device": table.device}
         if window is not None:
@@ -380,7 +385,7 @@ def draw_weights(module: nn.Module, num_layers: int, generator: torch.Generator 
             continue
         if parameter.ndim == 2:
             # What is added to the residual sum is smaller, the more blocks add to it.
-            adds = name.endswith(("output_projection.weight", "mlp.2.weight"))
+            adds = name.endswith(("output_projection.weight", "mlp.2.weight", "mlp.down.weight"))
             depth = math.sqrt(2 * num_layers) if adds else 1.0
             spread = 0.1 if "embedding" in name else 1 / math.sqrt(parameter.shape[1])
             parameter.normal_(0.0, spread / depth, generator=generator)
