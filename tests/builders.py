@@ -87,8 +87,9 @@ def train_briefly(notebook):
 def with_explorers_alone(notebook):
     """Leave the cells that show an explorer, and those that make what they name."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    kept, needed = code[:2], set()  # what installs, and the imports
-    for cell in reversed(code[2:]):
+    kept = [cell for cell in code if "%pip" in cell.source or cell is code[1]]  # and the imports
+    needed = set()
+    for cell in reversed([cell for cell in code if cell not in kept]):
         nodes = [*ast.walk(ast.parse(cell.source))]
         ends = [end for node in nodes if isinstance(node, ast.Assign) for end in node.targets]
         names = {node.id for end in ends for node in ast.walk(end) if isinstance(node, ast.Name)}

@@ -84,7 +84,7 @@ def test_files_that_a_page_names_are_there(page):
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"`((?:tests|causal_lab|tools|benchmarks|docs)/[\w./-]+)`", text):
         assert (ROOT / name).exists(), name
-    for name in re.findall(r"\bcausal_lab(?:\.[A-Za-z_]+)+", text):
+    for name in re.findall(r"\bcausal_lab(?:\.[A-Za-z_]\w*)+", text):
         pkgutil.resolve_name(name)
 
 

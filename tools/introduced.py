@@ -45,7 +45,8 @@ def lesson_of(path: Path) -> tuple[str, set[str]]:
         if cell["cell_type"] == "code":
             found = re.search(r"from causal_lab\.exercises\.(\w+) import check", source)
             module = found[1] if found else module
-            shown |= tools_of(re.sub(r"^%.*$", "pass", source, flags=re.M)) if module else set()
+            plain = re.sub(r"^( *)%.*$", r"\1pass", source, flags=re.M)
+            shown |= tools_of(plain) if module else set()
     return module, shown
 
 

@@ -1,11 +1,13 @@
 """What lessons need: texts, phrases, training, measuring, and what a run stood on."""
 
+from causal_lab.course.gguf import ModelFile
 from causal_lab.course.measuring import (
     as_text,
     bits_when_writing,
     fill_accuracy,
     write,
 )
+from causal_lab.course.passage import PASSAGE
 from causal_lab.course.phrases import (
     decode_phrase,
     encode_phrases,

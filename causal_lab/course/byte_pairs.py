@@ -23,7 +23,7 @@ class BytePairTokenizer:
     Args:
         tokens: by number, each byte written as one printable letter (a space is "Ġ").
         merges: pairs of tokens such as "t he", the one that is joined first in front.
-        special: tokens that no text is cut into, such as "<|im_end|>"; they are found whole.
+        special: tokens that no text is cut into, a mark of an end for example; found whole.
 
     >>> tokenizer = BytePairTokenizer(["a", "b", "ab", "<end>"], ["a b"], ["<end>"])
     >>> tokenizer.encode("abba<end>").tolist(), tokenizer.decode([2, 1])

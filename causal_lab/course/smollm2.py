@@ -97,7 +97,7 @@ def load_smollm2() -> tuple[Llama, BytePairTokenizer]:
         num_heads=facts["llama.attention.head_count"],
         max_length=facts["llama.context_length"],
         base=facts["llama.rope.freq_base"],
-        epsilon=facts["llama.attention.layer_norm_rms_epsilon"],
+        epsilon=round(facts["llama.attention.layer_norm_rms_epsilon"], 10),  # stored in 32 bits
     )
     tokens, kinds = facts["tokenizer.ggml.tokens"], facts["tokenizer.ggml.token_type"]
     special = [t for t, kind in zip(tokens, kinds, strict=True) if kind == _SPECIAL]

@@ -10,6 +10,7 @@ from causal_lab.explorers.composer import ComposerExplorer
 from causal_lab.explorers.dependency import DependencyExplorer
 from causal_lab.explorers.explorer import Explorer
 from causal_lab.explorers.fill import FillExplorer
+from causal_lab.explorers.heads import HeadExplorer
 from causal_lab.explorers.leak import LeakExplorer
 from causal_lab.explorers.mask import MaskExplorer
 from causal_lab.explorers.memory_size import CacheExplorer

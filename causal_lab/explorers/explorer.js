@@ -143,13 +143,15 @@ function mount(root, name, controls, ask) {
   const memory = remember();
 
   const handles = controls.map((control) => makeControl(control, (value) => {
-    wishes = { ...wishes, [control.name]: value };
     moved = handles.find((handle) => handle.name === control.name);
-    const known = memory.get(wishes);
-    if (known) draw(known, "ready");
-    else root.dataset.state = "waiting";
-    ask(wishes);
+    wish({ [control.name]: value });
   }));
+  function wish(values) {
+    wishes = { ...wishes, ...values };
+    const known = memory.get(wishes);
+    known ? draw(known, "ready") : (root.dataset.state = "waiting");
+    ask(wishes);
+  }
   bar.append(...handles.map((handle) => handle.box));
   const style = element("style", { textContent: STYLE });
   root.replaceChildren(style, bar, error, caption, area, said, note);
@@ -201,8 +203,10 @@ function mount(root, name, controls, ask) {
     last = picture;
   }
 
-  // Say what stands where a finger or a key points; a click keeps it while T slides on.
+  // Say what stands where a finger or a key points; a click keeps it while T slides on, and may move controls.
   function point(panel, place, pin) {
+    const moves = pin && picture.panels[panels.indexOf(panel)].moves;
+    if (moves?.length) wish(Object.fromEntries(moves.map((name, n) => [name, place[n]])));
     const again = pinned?.panel === panel && `${pinned.place}` === `${place}`;
     if (pin) pinned = again ? null : { panel, place };
     const chosen = place === null && pinned ? pinned : { panel, place };
@@ -475,7 +479,7 @@ function heat(panel, colours, room) {
   const right = (scale ? 64 : 8) + (panel.right.length ? 42 : 0);
   const side = Math.min(panel.side, Math.max(room - left - right, 120));
   const [width, height] = [left + side + right, top + side + (isLong(labels) ? 92 : 40)];
-  const first = columns - rows; // the queries are the last of the keys
+  const first = Math.max(columns - rows, 0); // the queries are the last of the keys
   const [wide, high] = [side / columns, side / rows];
   const rect = (row, column) => [left + column * wide, top + row * high, wide, high];
   const at = (x, y) => inside((y - top) / high, (x - left) / wide, rows, columns);
@@ -502,19 +506,16 @@ function heat(panel, colours, room) {
     }
     const room = Math.min(wide, high) > 4; // for a frame or a number in a cell
     for (let n = 0; room && n < shades.length; n++) mark(pen, n, rect(Math.floor(n / columns), n % columns));
-    const marked = panel.rows.filter((one) => one >= first && one < columns);
+    const marked = panel.rows.filter((one) => one >= first && one < first + rows);
     for (const one of marked) outline(pen, colours.ink, [left - 1, top + (one - first) * high, side + 2, high]);
     for (const one of panel.columns) outline(pen, colours.ink, [left + one * wide, top - 1, wide, side + 2]);
     below(pen, labels, columns, left, wide, top + side, colours);
     beside(pen, labels, rows, first, left, top, high, colours);
     nameAxes(pen, names[1], left + side / 2, height, names[0], top + side / 2, colours);
     const small = { ink: colours.ink, small: true };
-    for (const [row, word] of high < 11 ? [] : panel.right.entries()) {
-      write(pen, word, left + side + 6, top + (row + 0.5) * high, { ...small, align: "left" });
-    }
-    for (const [column, word] of wide < 27 ? [] : panel.above.entries()) {
-      write(pen, word, left + (column + 0.5) * wide, top - 9, small);
-    }
+    const [rightOf, above] = [high < 11 ? [] : panel.right, wide < 27 ? [] : panel.above];
+    rightOf.forEach((word, row) => write(pen, word, left + side + 6, top + (row + 0.5) * high, { ...small, align: "left" }));
+    above.forEach((word, column) => write(pen, word, left + (column + 0.5) * wide, top - 9, small));
     if (scale) colourBar(pen, width - 56, top, side, names[2], colours);
   }
   function mark(pen, n, [x, y]) {
@@ -705,8 +706,7 @@ function sizes(panel, colours, room) {
 }
 
 function dials(panel, colours) {
-  const [count] = panel.angles.shape;
-  const { side, hands } = panel;
+  const { side, hands, angles: { shape: [count] } } = panel;
   const pitch = side + 40;
   const [width, height] = [Math.max(side + 20, 150), count * pitch];
   const words = (row) => `${panel.names[row]}: ${panel.words[row]} between ${hands.join(" and ")}`;

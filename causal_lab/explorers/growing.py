@@ -38,7 +38,8 @@ def draw_step(
     *before, now = passes[computed]
     read, fresh, words = len(now.weights), now.fresh, tuple(labels)
     moved = _movement(before[-1].weights, now.weights) if before else np.zeros((0, 0))
-    look = {"room": room, "limit": limit}
+    # Wide enough for a pointer to find each number.
+    look = {"room": room, "limit": limit, "width": max(110, 3 * now.keys.shape[-1])}
     kept = "kept in the cache" if computed == CACHED else "computed anew, then forgotten"
     panels = (
         _draw_weights(now, words, moved > NOISE),

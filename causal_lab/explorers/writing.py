@@ -16,6 +16,7 @@ from causal_lab.models.transformer import Transformer
 from causal_lab.plots.picture import Picture
 
 _MOST = 2**16  # where the sliders end; `limits` ends them sooner
+_MANY = 64  # heads in all layers; the record of more would be too large for a page
 
 
 class GenerationExplorer(Explorer):
@@ -66,8 +67,11 @@ class GenerationExplorer(Explorer):
 
     @property
     def GRID(self) -> dict[str, Sequence]:
-        """All that was recorded."""
+        """All that was recorded; of a large model one head and some ten layers."""
         sliders = {name: range(end + 1) for name, (_, end) in self.limits().items()}
+        if len(sliders["layer"]) * len(sliders["head"]) > _MANY:
+            del sliders["head"]
+            sliders["layer"] = sliders["layer"][:: math.ceil(len(sliders["layer"]) / 10)]
         return {"computed": [CACHED, UNCACHED], **sliders}
 
     def stream(self, **options) -> Iterator[int]:

@@ -40,6 +40,7 @@ class Heat:
     names: tuple[str, str, str] = ("query", "key", "weight")  # rows, columns, what a cell holds
     nothing: str = "nothing was computed"  # what a pale cell means
     side: int = 352  # pixels
+    moves: tuple[str, ...] = ()  # controls that a click puts at a cell's row, and at its column
 
     def __post_init__(self):
         if self.frames is None and self.cells is not None and self.blocked is not None:

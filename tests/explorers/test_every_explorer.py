@@ -24,6 +24,7 @@ def arguments_of(name):
     """Say what an explorer cannot be made without; made once, whatever is set later."""
     return {
         "GenerationExplorer": lambda: (build(max_length=24), draw_ids(4), None, 12),
+        "HeadExplorer": lambda: (build(), draw_ids(4), None, 0),
     }.get(name, tuple)()
 
 

@@ -222,3 +222,13 @@ def test_low_precision_and_a_prompt_that_fills_the_model():
 def test_what_cannot_be_written_is_refused_at_once(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_of_a_large_model_a_record_holds_one_head_and_some_layers():
+    model = build(max_length=8, num_layers=24)
+    explorer = GenerationExplorer(model, torch.tensor(PROMPT), steps=2)
+    move(explorer, layer=6, head=2)
+    list(explorer.stream())
+    assert "head" not in explorer.GRID
+    assert [*explorer.GRID["layer"]] == [0, 3, 6, 9, 12, 15, 18, 21]
+    assert [*finished_writing().GRID["layer"]] == [0, 1]

@@ -36,6 +36,8 @@ EXERCISE_MODULES = {
     "14_several_texts_in_one_row": "several_texts_in_one_row",
     "15_masks_that_learn": "masks_that_learn",
     "16_spans_and_gates": "spans_and_gates",
+    "17_a_real_model": "a_real_model",
+    "18_heads_that_look_things_up": "heads_that_look_things_up",
 }
 OPT_OUTS = re.compile(r"NBVAL_(IGNORE_OUTPUT|SKIP)|nbval-(ignore-output|skip)")
 
