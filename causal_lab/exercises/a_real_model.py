@@ -111,6 +111,13 @@ DEQUANTIZE = Exercise(
             lambda packed, step, minimum: torch.cat([packed % 16, packed / 16]) * step + minimum,
         ),
         Misconception(
+            "shifted by 8",
+            "You shift by 8, and nothing is left: a byte has 8 bits in all. Its high half: >> 4.",
+            lambda packed, step, minimum: (
+                torch.cat([packed & 15, torch.zeros_like(packed)]) * step + minimum
+            ),
+        ),
+        Misconception(
             "bytes of a pair",
             "You cut at 8 bits. Each number in packed is one byte, which is 8 bits in all: its "
             "halves have 4 each, & 15 and >> 4.",
@@ -803,6 +810,12 @@ TWO_PASS = Exercise(
             "You compare all places. From the first difference on the outputs may move, since "
             "what has been read is no longer the same: cut them off with [:first].",
             lambda model, ids, other: _change(model, ids, other).abs().max(),
+        ),
+        Misconception(
+            "in the middle",
+            "You cut in the middle. Here the texts differ from some other place on: find the first "
+            "difference.",
+            lambda model, ids, other: _change(model, ids, other)[: len(ids) // 2].abs().max(),
         ),
         Misconception(
             "wherever the ids agree",

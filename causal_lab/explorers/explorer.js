@@ -104,7 +104,7 @@ export async function unpack(text) {
   const panels = head.panels.map((panel) => withArrays(panel, (thing) => arrays[thing.array]));
   const pictures = head.pictures.map(([numbers, ...words]) => [numbers.map((n) => panels[n]), ...words]);
   const place = (wishes) => head.controls.reduce((at, { name, options, values = options }) => (
-    at * values.length + values.indexOf(wishes[name])
+    at * values.length + Math.max(placeIn(values, wishes[name]), 0)
   ), 0);
   const look = (wishes) => {
     const [shown, caption, limits, unused] = pictures[index[place(wishes)]];
@@ -199,7 +199,7 @@ function mount(root, name, controls, ask) {
     }
     const room = root.clientWidth || 800;
     panels.forEach((panel, number) => panel.draw(picture.panels[number], colours, room));
-    if (pinned && panels.includes(pinned.panel)) pinned.panel.point(pinned.place);
+    if (pinned && panels.includes(pinned.panel)) point(pinned.panel, pinned.place);
     last = picture;
   }
 
@@ -313,8 +313,7 @@ function range({ low, high, values, words }) {
     const open = values && [...values.keys()].filter((n) => !(values[n] < lowest || values[n] > highest));
     field.min = values ? open[0] ?? 0 : Math.max(low, lowest);
     field.max = values ? open.at(-1) ?? 0 : Math.min(high, highest);
-    field.value = !values ? value
-      : values.includes(value) ? values.indexOf(value) : values.findLastIndex((one) => one < value);
+    field.value = !values ? value : placeIn(values, value);
     from = +field.value;
     field.ariaValueText = say(value);
   }
@@ -479,7 +478,7 @@ function heat(panel, colours, room) {
   const right = (scale ? 64 : 8) + (panel.right.length ? 42 : 0);
   const side = Math.min(panel.side, Math.max(room - left - right, 120));
   const [width, height] = [left + side + right, top + side + (isLong(labels) ? 92 : 40)];
-  const first = Math.max(columns - rows, 0); // the queries are the last of the keys
+  const first = panel.moves.length ? 0 : Math.max(columns - rows, 0); // the queries are the last of the keys
   const [wide, high] = [side / columns, side / rows];
   const rect = (row, column) => [left + column * wide, top + row * high, wide, high];
   const at = (x, y) => inside((y - top) / high, (x - left) / wide, rows, columns);
@@ -828,6 +827,7 @@ function evenly(low, high) {
 const element = (tag, values) => Object.assign(document.createElement(tag), values);
 
 function clamp(number, low, high) { return Math.min(Math.max(number, low), high); }
+const placeIn = (all, one) => (all.includes(one) ? all.indexOf(one) : all.findLastIndex((some) => some < one)); // or below
 
 function inside(row, column, rows, columns) {
   return row >= 0 && row < rows && column >= 0 && column < columns ? [row, column].map(Math.floor) : null;

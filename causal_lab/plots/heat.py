@@ -48,7 +48,8 @@ def room_of_heat(panel: Heat) -> Room:
 def draw_heat(ax: Axes, panel: Heat) -> None:
     """Draw cells, what is blocked, absent, framed or marked, and the words around them."""
     shape = _shape(panel)
-    first = max(shape[1] - shape[0], 0)  # the queries are the last of the keys
+    # The queries are the last of the keys, unless rows are something else that can be chosen.
+    first = 0 if panel.moves else max(shape[1] - shape[0], 0)
     rows = [position - first for position in panel.rows if first <= position < first + shape[0]]
     image = ax.imshow(**_coloured(panel, shape), aspect="auto")
     if panel.blocked is not None:

@@ -15,6 +15,7 @@ SAMPLES = [
     "It's 1,024 tokens; they'll\n\n  do\tit.  ",
     "naïve café — “日本語” 🙂 x² ½ ٣ _under_score__",
     "<|im_start|>user\nWhy?<|end|> <|en",
+    "all bytes: \u00ad" + "".join(map(chr, range(0x80, 0x800))),
     "a'S a'll 'tis\r\n\u00a0\u2003end \n",
 ]
 
@@ -63,3 +64,21 @@ def test_half_a_letter_and_what_is_no_text(ours):
 def test_without_special_tokens_nothing_is_special():
     letters = BytePairTokenizer(["a", "<", ">"], [])
     assert letters.encode("<a>").tolist() == [1, 0, 2]
+
+
+def test_no_pair_is_joined_across_a_cut():
+    tokens = ["1", "2", "12", "x", "Â", "²", "xÂ", "'", "S", "'S"]
+    ours = BytePairTokenizer(tokens, ["1 2", "x Â", "' S"])
+    assert ours.encode("12").tolist() == [0, 1]
+    assert ours.encode("x²").tolist() == [3, 4, 5]
+    assert ours.encode("'S").tolist() == [7, 8]
+
+
+def test_a_special_token_may_hold_what_no_other_does():
+    ours = BytePairTokenizer(["a", "<the énd>"], [], ["<the énd>"])
+    assert ours.decode(ours.encode("a<the énd>")) == "a<the énd>"
+
+
+def test_a_byte_without_a_token_is_no_other_token():
+    with pytest.raises(KeyError):
+        BytePairTokenizer(["a", "b"], []).encode("abc")

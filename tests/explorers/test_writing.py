@@ -232,3 +232,9 @@ def test_of_a_large_model_a_record_holds_one_head_and_some_layers():
     assert "head" not in explorer.GRID
     assert [*explorer.GRID["layer"]] == [0, 3, 6, 9, 12, 15, 18, 21]
     assert [*finished_writing().GRID["layer"]] == [0, 1]
+
+
+def test_of_64_heads_a_record_still_holds_all():
+    model = build(d_model=16, num_heads=8, num_layers=8)
+    grid = GenerationExplorer(model, torch.tensor(PROMPT), steps=2).GRID
+    assert (len(grid["layer"]), len(grid["head"])) == (8, 8)

@@ -167,3 +167,12 @@ def test_it_can_be_sped_up():
     model, ids = build(Llama, d_model=256, num_heads=4, num_kv_heads=2), draw_ids(1, 3)
     wanted = model(ids)
     builders.assert_close(speed_up(model)(ids), wanted, 1e-4)
+
+
+def test_what_a_configuration_says_is_taken_and_is_theirs_if_it_is_not_given():
+    theirs, usual = draw(SIZES["grouped"]), LlamaConfig()
+    assert ours_of(theirs).max_length == MAX_LENGTH
+    ours = Llama.from_hf_state_dict(theirs.state_dict(), num_heads=6)
+    assert ours.max_length == usual.max_position_embeddings
+    assert ours.position.base == usual.rope_parameters["rope_theta"]
+    assert ours.final_norm.eps == usual.rms_norm_eps

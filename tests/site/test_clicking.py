@@ -1,0 +1,84 @@
+"""A click on a cell of a map, or Enter there, moves the controls that the map names."""
+
+import pytest
+import torch
+
+from causal_lab.explorers.heads import THIS_HEAD, HeadExplorer
+from tests.builders import build
+from tests.chromium import chromium
+from tests.site.hand import MOVE, SHOWN, Hand, Opened
+
+LEFT, TOP, SIDE = 46, 8, 352  # where explorer.js puts the cells of a map, in pixels
+LAYERS, HEADS = 2, 3  # fewer rows than columns: they are counted from 0 all the same
+# In which rows of the map the frame of the chosen layer begins. Reading pixels twice is warned of.
+MARKED = f"""(canvas) => {{
+    const edge = canvas.getContext("2d").getImageData({LEFT - 1}, {TOP}, 1, {SIDE}).data;
+    const middle = (row) => Math.floor((row + 0.5) * {SIDE / LAYERS});
+    return [...Array({LAYERS}).keys()].filter((row) => edge[4 * middle(row) + 3] > 0);
+}}"""
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    explorer = HeadExplorer(build(num_layers=LAYERS), torch.tensor([3, 1, 4, 7]), start=0)
+    path = tmp_path_factory.mktemp("saved") / "heads.html"
+    explorer.save(path)
+    with chromium() as browser:
+        yield browser, path, explorer
+
+
+@pytest.fixture
+def shown(saved):
+    """Open the page: its root, and the hand that says what must stand there."""
+    browser, path, explorer = saved
+    opened, hand = Opened(browser, path), Hand(explorer)
+    (root,) = opened.roots
+    root.evaluate(MOVE, [[("cut", hand.move("cut", THIS_HEAD))]])  # must stay so
+    yield root, hand
+    assert opened.heard == []
+    opened.context.close()
+
+
+def test_a_click_on_a_cell_chooses_layer_and_head(shown):
+    root, hand = shown
+    for layer, head in [(1, 1), (0, 2), (1, 0)]:
+        cell = {"x": LEFT + (head + 0.5) * SIDE / HEADS, "y": TOP + (layer + 0.5) * SIDE / LAYERS}
+        root.locator("canvas").first.hover(position=cell)
+        assert root.locator(".said").inner_text().startswith(f"layer {layer} → head {head}: ")
+        assert hand.complaints(root.evaluate(SHOWN)) == []  # to point there moves nothing
+        root.locator("canvas").first.click(position=cell)
+        hand.wishes |= {"layer": layer, "head": head}
+        assert hand.complaints(root.evaluate(SHOWN)) == []
+        assert root.locator(".said").inner_text().endswith(" (pinned)")
+
+
+@pytest.mark.parametrize("key", ["Enter", " "])
+def test_arrow_keys_walk_to_a_cell_and_enter_chooses_it(shown, key):
+    root, hand = shown
+    heads, pattern = root.locator("canvas").all()[:2]
+    # The first key shows where one is.
+    for arrow in ("ArrowDown", "ArrowDown", "ArrowRight"):
+        heads.press(arrow)
+    assert root.locator(".said").inner_text().startswith("layer 1 → head 1: ")
+    assert hand.complaints(root.evaluate(SHOWN)) == []
+    heads.press(key)
+    hand.wishes |= {"layer": 1, "head": 1}
+    assert hand.complaints(root.evaluate(SHOWN)) == []
+    assert heads.evaluate(MARKED) == [1]
+    pattern.press("ArrowDown")
+    pattern.press(key)  # a map that names no controls moves none
+    assert hand.complaints(root.evaluate(SHOWN)) == []
+
+
+def test_a_click_where_nothing_was_recorded_shows_what_was(saved, tmp_path):
+    browser, _, explorer = saved
+    path = tmp_path / "thin.html"
+    explorer.save(path, {**explorer.GRID, "layer": [0]})
+    opened = Opened(browser, path)
+    (root,) = opened.roots
+    cell = {"x": LEFT + 0.5 * SIDE / HEADS, "y": TOP + 1.5 * SIDE / LAYERS}  # layer 1
+    root.locator("canvas").first.click(position=cell)
+    assert root.evaluate("(root) => root.dataset.state") == "ready"
+    assert root.locator(".caption").inner_text().startswith("0.0 looks")
+    assert opened.heard == []
+    opened.context.close()
