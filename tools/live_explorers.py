@@ -17,6 +17,8 @@ from pathlib import Path
 from types import CodeType
 from unittest import mock
 
+import torch
+
 from causal_lab.explorers import Explorer
 from causal_lab.explorers.record import as_script
 
@@ -116,14 +118,15 @@ def run(path: Path, cells: list[dict], saved: list[tuple[int, str]]) -> list[Exp
             if cell["cell_type"] == "code":
                 codes[number] = ast.parse(without_comparing("".join(cell["source"])))
     names, found = {"__name__": "__main__"}, []
-    for number in needed(codes, {number for number, _ in saved}):
-        shown = run_cell(codes[number], names)
-        for text in (text for cell, text in saved if cell == number):
-            made = [one for one in [*names.values(), shown] if isinstance(one, Explorer)]
-            fitting = [one for one in made if repr(one) == text]
-            if not fitting:
-                raise ValueError(f"{path.name}: running cell {number} made no {text}")
-            found.append(fitting[-1])
+    with torch.enable_grad():  # a cell may turn gradients off; here that ends with the notebook
+        for number in needed(codes, {number for number, _ in saved}):
+            shown = run_cell(codes[number], names)
+            for text in (text for cell, text in saved if cell == number):
+                made = [one for one in [*names.values(), shown] if isinstance(one, Explorer)]
+                fitting = [one for one in made if repr(one) == text]
+                if not fitting:
+                    raise ValueError(f"{path.name}: running cell {number} made no {text}")
+                found.append(fitting[-1])
     return found
 
 

@@ -65,6 +65,7 @@ DEQUANTIZE = Exercise(
         (_bytes((0, 15), (9, 0), (6, 11)), 0.5, -2.0),
         (_bytes((12, 3), (8, 14), (5, 7), (15, 10), (2, 1)), 0.25, 1.5),
         (_bytes((13, 13), (4, 6)), 2.0, -9.0),
+        (_bytes(*((n % 16, n // 2) for n in range(18))), 1.0, 0.0),  # more than a block
     ],
     misconceptions=[
         Misconception(
@@ -109,6 +110,22 @@ DEQUANTIZE = Exercise(
             "You divide by 16 with /, so the low half stays behind the point: 2.06 for 2. // drops "
             "it, and so does >> 4.",
             lambda packed, step, minimum: torch.cat([packed % 16, packed / 16]) * step + minimum,
+        ),
+        Misconception(
+            "block by block",
+            "You go through packed in pieces of 16, each with its low, then its high halves. All "
+            "the low halves come first, however many bytes there are.",
+            lambda packed, step, minimum: (
+                torch.cat([_levels(piece) for piece in packed.split(16)]) * step + minimum
+            ),
+        ),
+        Misconception(
+            "in bytes",
+            "You store the answer as packed is stored, in bytes: whole numbers from 0 to 255. Make "
+            "floats first: .float().",
+            lambda packed, step, minimum: (
+                (_levels(packed) * step + minimum).to(torch.uint8).float()
+            ),
         ),
         Misconception(
             "shifted by 8",
@@ -758,6 +775,16 @@ def _of_the_largest(model, ids: Tensor, other: Tensor) -> float:
     return (model(ids)[:first].max() - model(other)[:first].max()).abs()
 
 
+def _of_the_largest_size(model, ids: Tensor, other: Tensor) -> float:
+    first = _first(ids, other)
+    return abs(model(ids)[:first].abs().max() - model(other)[:first].abs().max())
+
+
+def _stopped_early(model, ids: Tensor, other: Tensor) -> float:
+    kept = _change(model, ids, other)[: _first(ids, other) - 1]
+    return max((float(one.abs().max()) for one in kept), default=0.0)
+
+
 def _length_of_change(model, ids: Tensor, other: Tensor) -> float:
     return _change_before(model, ids, other).norm()
 
@@ -924,6 +951,18 @@ TWO_PASS = Exercise(
             "relative",
             "You divide by the size of the output. Give the change itself.",
             _relative,
+        ),
+        Misconception(
+            "one place early",
+            "You stop one place early: [:first] leaves out `first` itself already, and the place "
+            "before it counts.",
+            _stopped_early,
+        ),
+        Misconception(
+            "largest sizes compared",
+            "You take the largest size of each row first and compare these two. All the others "
+            "could move unseen: subtract first, then abs().max().",
+            _of_the_largest_size,
         ),
         Misconception(
             "largest outputs compared",

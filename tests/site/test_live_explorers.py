@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from live_explorers import names_in, needed, remake, run_cell
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -43,6 +44,16 @@ def test_only_what_an_explorer_needs_is_run(tmp_path):
     )
     (live,) = remake(path)
     assert (live.key, live.heading, live.explorer.T) == ("99-MaskExplorer", "Here", 3)
+
+
+def test_a_notebook_that_turns_gradients_off_does_so_for_itself(tmp_path):
+    sources = (
+        "import torch\nfrom causal_lab.explorers import MaskExplorer",
+        "torch.set_grad_enabled(False)\nlength = 3",
+        "assert not torch.is_grad_enabled()\nMaskExplorer(length)",
+    )
+    remake(notebook(tmp_path, *sources))
+    assert torch.is_grad_enabled()
 
 
 def test_nothing_is_compared_with_a_guess_that_nobody_made(tmp_path):
