@@ -130,6 +130,45 @@ def sinks(model: Llama, ids: Tensor) -> dict:
     return found
 
 
+def alone(model: Llama, ids: Tensor) -> dict:
+    """Does who sees only itself become a sink, and what is it worth where there is no mask?
+
+    As when it writes: the next token is asked for at some places, behind nothing but what stands
+    before.
+    """
+    n = ids.shape[1]
+    hidden, wall = torch.zeros(n, n, dtype=torch.bool), torch.zeros(n, n, dtype=torch.bool)
+    hidden[20, :20], wall[0, 1:] = True, True
+    found = {}
+    for name, blocked in (("as it is", None), ("20 sees only itself", hidden)):
+        weights = model(ids, blocked=blocked, need_weights=True)[1]
+        each = torch.stack([w[0, :, FROM:].mean(dim=(0, 1)) for w in weights]).mean(dim=0)
+        found |= {f"{name}: share on token {at}": each[at].item() for at in (0, 20)}
+
+    def writing(blocked: Tensor | None) -> float:
+        nats = []
+        for at in range(FROM, n, 16):
+            hidden = None if blocked is None else blocked[:at, :at]
+            logits = model(ids[:, :at], blocked=hidden)[:, -1]
+            nats.append(cross_entropy(logits, ids[:, at]).item())
+        return statistics.mean(nats) / math.log(2)
+
+    found["mask: bits as when it writes"] = writing(None)
+    with no_mask(model):
+        found["no mask: bits as when it writes"] = writing(None)
+        found["no mask, 0 sees only itself: bits as when it writes"] = writing(wall)
+        for name, blocked in (("no mask", None), ("no mask, 0 sees only itself", wall)):
+            logits, weights = model(ids, blocked=blocked, need_weights=True)
+            share = torch.stack([w[0, :, FROM:, 0].mean() for w in weights]).mean()
+            found |= {f"{name}: share on token 0": share.item()}
+            found |= {f"{name}: bits": bits(logits, ids, FROM)}
+        with cut(model, [PREVIOUS]):
+            found["no mask, without 16.0: bits"] = bits(model(ids), ids, FROM)
+    with cut(model, [PREVIOUS]):
+        found["mask, without 16.0: bits"] = bits(model(ids), ids, FROM)
+    return found
+
+
 def windows(model: Llama, ids: Tensor, window: int = 64) -> dict:
     """What is it worth to keep one token behind a window?"""
     n = ids.shape[1]
@@ -372,10 +411,23 @@ def lens(model: Llama, tokenizer: BytePairTokenizer) -> dict:
         found[question] = {
             "answer": answer,
             "ranks": ranks,
+            "carried": carried(model, tokenizer, torch.stack([x[:, -1] for x in sums]), right),
             "first": layers[0] if layers else None,
             "for good": stays[0] if stays else None,
         }
     return found
+
+
+def carried(model: Llama, tokenizer: BytePairTokenizer, vectors: Tensor, answer: int) -> list[bool]:
+    """Is the answer first in another sentence, whose last vector after a layer is this one's?"""
+    line, said = tokenizer.encode("My name is")[None], []
+    for block, vector in zip(model.blocks, vectors, strict=True):
+        hook = block.register_forward_hook(
+            lambda module, args, x, vector=vector: torch.cat([x[:, :-1], vector[:, None]], dim=1)
+        )
+        said.append(int(model(line)[0, -1].argmax()) == answer)
+        hook.remove()
+    return said
 
 
 def bank(model: Llama, tokenizer: BytePairTokenizer) -> dict:
@@ -445,13 +497,14 @@ def measure() -> dict:
     whole = [tokenizer.encode(load_text(topic))[None, :LONG] for topic in TOPICS]
     whole.append(tokenizer.encode(PASSAGE)[None, :LONG])
     assert all(ids.shape[1] == LONG for ids in whole)
-    results: dict = {part: {} for part in ("sinks", "windows", "masks", "caches")}
+    results: dict = {part: {} for part in ("sinks", "windows", "masks", "caches", "alone")}
     for place, name in enumerate(names):
         ids, other = whole[place][:, :LENGTH], whole[place - 1][:, :LENGTH]
         results["sinks"][name] = sinks(model, ids)
         results["windows"][name] = windows(model, whole[place])
         results["masks"][name] = masks_away(model, ids, other)
         results["caches"][name] = cache_bugs(model, ids)
+        results["alone"][name] = alone(model, ids)
         print(name, json.dumps({part: results[part][name] for part in results}), flush=True)
     for part, run in (("heads", heads_found), ("once", never_repeated)):
         results[part] = {
@@ -475,7 +528,7 @@ def measure() -> dict:
 def tables(results: dict) -> dict[str, str]:
     """Make the page's tables."""
     made = {}
-    for part in ("sinks", "windows", "caches"):
+    for part in ("sinks", "windows", "caches", "alone"):
         runs, passage = list(results[part].values()), results[part]["the passage"]
         names = [name for name in passage if name not in ONLY_SAVED]
         rows = [(name, over(runs, name), shown(passage[name])) for name in names]
@@ -531,11 +584,14 @@ def _cuts_table(masked: dict, unmasked: dict) -> str:
 def _lens_table(found: dict) -> str:
     layers = (0, 10, 15, 20, 22, 24, 26, 28, 29)
     head = ["", "answer", *(f"after {layer}" for layer in layers), "first at"]
+    head.append("said elsewhere from")
     rows = []
     for question, line in found.items():
         ranks = [f"{line['ranks'][layer]:,}" for layer in layers]
         first = "never" if line["first"] is None else str(line["first"])
-        rows.append((question, line["answer"].strip(), *ranks, first))
+        missed = [layer for layer, found in enumerate(line["carried"]) if not found]
+        said = str(missed[-1] + 1 if missed else 0)
+        rows.append((question, line["answer"].strip(), *ranks, first, said))
     return table(head, rows)
 
 
