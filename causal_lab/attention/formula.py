@@ -168,9 +168,9 @@ def attend_fused(
     """Call ``scaled_dot_product_attention`` on (batch, head, length, dim), unchecked.
 
     It wants the opposite mask, True where *allowed*: the crossing happens here, once. A query that
-    sees no key gets zeros from PyTorch's kernel, as ``share_weight`` gives by hand. Keys may have
-    fewer heads, each for a group of queries'. Its
+    sees no key gets zeros from PyTorch's kernel, as ``share_weight`` gives by hand. Its
     ``is_causal=True`` is never used: it is aligned upper left, which is wrong behind a cache.
+    Keys may have fewer heads, each for a group of the queries'.
 
     >>> q, v = torch.zeros(1, 1, 1, 4), torch.tensor([[[[2.0], [4.0]]]])
     >>> attend_fused(q, torch.zeros(1, 1, 2, 4), v, None, None).tolist()
