@@ -138,7 +138,7 @@ function mount(root, name, controls, ask) {
   const said = element("p", { className: "said", role: "status" });
   const error = element("p", { className: "error", role: "alert" });
   const note = element("p", { className: "note" });
-  let wishes = {}, picture = null, last = null, panels = [], pinned = null, moved = null;
+  let wishes = {}, picture = null, last = null, panels = [], pinned = null, pointed = null, moved = null;
   root.drawn = () => last;
   const memory = remember();
 
@@ -199,7 +199,7 @@ function mount(root, name, controls, ask) {
     }
     const room = root.clientWidth || 800;
     panels.forEach((panel, number) => panel.draw(picture.panels[number], colours, room));
-    if (pinned && panels.includes(pinned.panel)) point(pinned.panel, pinned.place);
+    if (pointed && panels.includes(pointed.panel)) point(pointed.panel, pointed.place);
     last = picture;
   }
 
@@ -209,9 +209,9 @@ function mount(root, name, controls, ask) {
     if (moves?.length) wish(Object.fromEntries(moves.map((name, n) => [name, place[n]])));
     const again = pinned?.panel === panel && `${pinned.place}` === `${place}`;
     if (pin) pinned = again ? null : { panel, place };
-    const chosen = place === null && pinned ? pinned : { panel, place };
-    panels.filter((one) => one !== chosen.panel).forEach((one) => one.point(null));
-    const words = chosen.panel.point(chosen.place);
+    pointed = place === null && pinned ? pinned : { panel, place };
+    panels.filter((one) => one !== pointed.panel).forEach((one) => one.point(null));
+    const words = pointed.panel.point(pointed.place);
     said.textContent = words ? words + (pinned ? " (pinned)" : "") : "";
   }
   function key(event) {

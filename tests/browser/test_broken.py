@@ -30,6 +30,14 @@ def spoilt(name, before, after):
 """
 CELLS = {
     "good": "Right()",
+    "clicked": """
+class Clicked(Right):
+    m = Slider("m", 0, 9, 0)
+    def compute(self, n, m):
+        time.sleep(0.2)  # the picture comes when the finger is at another map
+        chosen = Heat(np.eye(2), moves=("m", "n"), side=80)
+        return Picture((chosen, *5 * self.square(n).panels), f"m is {m}, n is {n}")
+Clicked()""",
     "unwired": """
 class Unwired(Right):
     def compute(self, n):

@@ -52,6 +52,20 @@ def test_a_click_on_a_cell_chooses_layer_and_head(shown):
         assert root.locator(".said").inner_text().endswith(" (pinned)")
 
 
+def test_words_under_a_resting_finger_follow_the_controls(shown):
+    root, hand = shown
+    cell = {"x": LEFT + 0.5 * SIDE / HEADS, "y": TOP + 0.5 * SIDE / LAYERS}
+    heads, said = root.locator("canvas").first, root.locator(".said")
+    heads.hover(position=cell)
+    before = said.inner_text()
+    root.evaluate(MOVE, [[("look", hand.move("look", "one token back"))]])
+    after = said.inner_text()
+    root.page.mouse.move(0, 0)
+    assert said.inner_text() == ""
+    heads.hover(position=cell)
+    assert said.inner_text() == after != before
+
+
 @pytest.mark.parametrize("key", ["Enter", " "])
 def test_arrow_keys_walk_to_a_cell_and_enter_chooses_it(shown, key):
     root, hand = shown

@@ -193,6 +193,7 @@ def point(notebook: NotebookPage, cell: int, seen: Examination) -> None:
             seen.speechless.append(f"{where}: {pointed!r} under the pointer, not {walked[-1]!r}")
         notebook.page.mouse.click(*place)
         notebook.page.mouse.move(0, 0)
+        notebook.settle()  # a click may move controls
         pinned = notebook.ask("lab.words(a)", cell)
         notebook.page.mouse.click(*place)
         notebook.page.mouse.move(0, 0)
