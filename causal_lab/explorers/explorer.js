@@ -194,12 +194,14 @@ function mount(root, name, controls, ask) {
     const colours = coloursOf(root);
     root.dataset.theme = colours.name;
     if (`${panels.map((one) => one.kind)}` !== `${picture.panels.map((one) => one.kind)}`) {
-      panels = picture.panels.map(({ kind }) => makePanel(kind, point));
+      panels = picture.panels.map(({ kind }, n) => (panels[n]?.kind === kind ? panels[n] : makePanel(kind, point)));
       area.replaceChildren(...panels.map((panel) => panel.box));
     }
     const room = root.clientWidth || 800;
     panels.forEach((panel, number) => panel.draw(picture.panels[number], colours, room));
-    if (pointed && panels.includes(pointed.panel)) point(pointed.panel, pointed.place);
+    if (!panels.includes(pinned?.panel)) pinned = null;
+    if (panels.includes(pointed?.panel)) point(pointed.panel, pointed.place);
+    else said.textContent = "";
     last = picture;
   }
 

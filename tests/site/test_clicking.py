@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from causal_lab.explorers import PositionExplorer
 from causal_lab.explorers.heads import THIS_HEAD, HeadExplorer
+from causal_lab.explorers.schemes import NONE, SINUSOIDAL
 from tests.builders import build
 from tests.chromium import chromium
 from tests.site.hand import MOVE, SHOWN, Hand, Opened
@@ -94,5 +96,34 @@ def test_a_click_where_nothing_was_recorded_shows_what_was(saved, tmp_path):
     root.locator("canvas").first.click(position=cell)
     assert root.evaluate("(root) => root.dataset.state") == "ready"
     assert root.locator(".caption").inner_text().startswith("0.0 looks")
+    assert opened.heard == []
+    opened.context.close()
+
+
+def test_a_pin_stays_while_its_map_does(saved, tmp_path):
+    path = tmp_path / "positions.html"
+    PositionExplorer(T=3).save(path, {"scheme": [SINUSOIDAL, NONE]})
+    opened = Opened(saved[0], path)
+    (root,) = opened.roots
+    said, weights = root.locator(".said"), root.locator("canvas").first
+
+    def choose(scheme):
+        root.evaluate(MOVE, [[("scheme", scheme)]])
+
+    weights.click(position={"x": LEFT + 5, "y": TOP + 300})
+    opened.page.mouse.move(0, 0)
+    before = said.inner_text()
+    assert before.startswith("query 2 → key 0: ")
+    choose(NONE)  # which has no dials
+    assert said.inner_text() == "query 2 → key 0: 0.333 (pinned)" != before
+    choose(SINUSOIDAL)
+    assert said.inner_text() == before
+    root.locator("canvas").last.click()
+    opened.page.mouse.move(0, 0)
+    assert said.inner_text().endswith(" (pinned)")
+    choose(NONE)
+    assert said.inner_text() == ""
+    choose(SINUSOIDAL)
+    assert said.inner_text() == ""
     assert opened.heard == []
     opened.context.close()
