@@ -299,6 +299,7 @@ function makeControl(control, changed) {
       if (number) number.textContent = words(value);
       field.disabled = unused || low === high;
       if (play) play.disabled = field.disabled;
+      if (field.disabled) stop(); // nobody could press pause
     },
   };
 }

@@ -1,11 +1,13 @@
-"""A click on a cell of a map, or Enter there, moves the controls that the map names."""
+"""What fingers and keys do on a saved page: point, click, pin, play."""
 
 import pytest
 import torch
+from playwright.sync_api import expect
 
-from causal_lab.explorers import PositionExplorer
+from causal_lab.explorers import PositionExplorer, SoftMaskExplorer
 from causal_lab.explorers.heads import THIS_HEAD, HeadExplorer
 from causal_lab.explorers.schemes import NONE, SINUSOIDAL
+from causal_lab.explorers.soft_mask import HARD, SOFT
 from tests.builders import build
 from tests.chromium import chromium
 from tests.site.hand import MOVE, SHOWN, Hand, Opened
@@ -127,3 +129,47 @@ def test_a_pin_stays_while_its_map_does(saved, tmp_path):
     assert said.inner_text() == ""
     assert opened.heard == []
     opened.context.close()
+
+
+@pytest.fixture(scope="module")
+def depths(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "depths.html"
+    grid = {"depth": [0, 1, 2, 4, 10, 20, 30, 60, 103, 104, 120], "mask": [SOFT, HARD]}
+    SoftMaskExplorer(T=3, depth=0).save(path, grid)
+    return path
+
+
+@pytest.fixture
+def playing(saved, depths, request):
+    """Press play: the page, the slider, its button."""
+    opened = Opened(saved[0], depths, reduced_motion=getattr(request, "param", "no-preference"))
+    (root,) = opened.roots
+    button = root.get_by_role("button")
+    button.click()
+    yield root, root.locator("[data-control=depth]"), button
+    assert opened.heard == []
+    opened.context.close()
+
+
+def test_what_plays_stops_where_its_slider_means_nothing(playing):
+    root, slider, button = playing
+    expect(slider).to_have_value("2")
+    assert button.inner_text() == "⏸"
+    root.evaluate(MOVE, [[("mask", HARD)]])
+    there = slider.input_value()
+    expect(button).to_be_disabled()
+    root.page.wait_for_timeout(1200)  # two steps
+    assert slider.input_value() == there
+    root.evaluate(MOVE, [[("mask", SOFT)]])
+    assert (slider.input_value(), button.inner_text()) == (there, "▶")
+    button.click()
+    expect(slider).not_to_have_value(there)
+
+
+@pytest.mark.parametrize("playing", ["reduce"], indirect=True)
+def test_who_wants_less_motion_gets_a_step_for_a_press(playing):
+    root, slider, button = playing
+    root.page.wait_for_timeout(1200)
+    assert (slider.input_value(), button.inner_text()) == ("1", "▶")
+    button.click()
+    assert slider.input_value() == "2"

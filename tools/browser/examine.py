@@ -132,7 +132,7 @@ def play(notebook: NotebookPage, control: Control, seen: Examination) -> None:
     focus_is_seen(notebook, control.cell, control.kind, notebook.handle(control), seen)
     places = {value}
     notebook.press(control, ["Space"])
-    notebook.until(lambda: places.add(notebook.value(control)) or len(places) > 2, 3)
+    notebook.until(lambda: places.add(notebook.value(control)) or len(places) > 2, 6)
     notebook.press(control, ["Space"])
     moved, stopped = notebook.shows(control.cell), notebook.value(control)
     if len(places) < 3 or moved == first:
