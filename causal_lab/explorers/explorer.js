@@ -256,8 +256,7 @@ function remember() {
 // --- controls
 
 function makeControl(control, changed) {
-  const kind = { slider: range, steps: range, menu, text }[control.kind];
-  const { field, read, put, words, ahead } = kind(control);
+  const { field, read, put, words, ahead } = { slider: range, steps: range, menu, text }[control.kind](control);
   field.id = `causal-control-${Math.random().toString(36).slice(2)}`; // each widget has its own module
   field.dataset.control = control.name;
   const box = element("div", { className: `control ${control.kind}` });
@@ -265,11 +264,10 @@ function makeControl(control, changed) {
   const play = control.play && element("button", { ariaLabel: `play ${control.label}` });
   const label = element("label", { htmlFor: field.id, textContent: control.label });
   box.append(...[label, field, number, play].filter(Boolean));
-  function move() {
+  field.addEventListener(control.kind === "menu" ? "change" : "input", () => {
     if (number) number.textContent = words(read());
     changed(read());
-  }
-  field.addEventListener(control.kind === "menu" ? "change" : "input", move);
+  });
 
   let timer = null;
   function stop() {
@@ -522,9 +520,8 @@ function heat(panel, colours, room) {
   }
   function mark(pen, n, [x, y]) {
     const frame = FRAME[frames?.data[n] ?? 0];
-    const thick = clamp(wide / 10, 1, 3);
-    const [inset, less] = [thick / 2 + 1, thick + 2];
-    if (frame) outline(pen, colours[frame], [x + inset, y + inset, wide - less, high - less], thick);
+    const thick = clamp(wide / 10, 1, 3), inset = thick / 2 + 1;
+    if (frame) outline(pen, colours[frame], [x + inset, y + inset, wide - 2 * inset, high - 2 * inset], thick);
     if (panel.numbers && Math.min(wide, high) > 27 && cells && !absent?.data[n] && !hatched(n)) {
       const ink = isDark(colourOf(n)) ? "#fff" : "#000";
       const shown = levels.length ? levels[cells.data[n]] : short(+cells.data[n].toPrecision(cells.data[n] < 0.005 ? 1 : 2));
