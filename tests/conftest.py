@@ -1,25 +1,27 @@
 """What holds for all tests; what they build is in builders.py."""
 
 import gc
+import re
 
 import pytest
 
-LONG = ("test_live.py", "test_broken.py", "test_same_picture.py", "07_", "13_", "15_")
+LONG = re.compile(
+    r"test_live\.py|test_broken\.py|test_same_picture\.py|_(use|moves)\[(05|06|07|08|13|17|18)_"
+)
 
 
 def pytest_collection_modifyitems(items):
     """Begin with what takes longest, so that no worker is left alone with it at the end.
 
     Colab's machine is built by the first test that needs it: the others come when it stands. And
-    the site's pages are looked at when the site is built.
+    the site is built for the first file that needs it: the others of its folder come much later.
     """
 
     def turn(item):
         name, is_colab = item.nodeid, "tests/colab/test_colab.py" in item.nodeid
         if "shaped_like_colabs" in name:
             return 0
-        is_long = any(part in name for part in LONG) and "test_site.py" not in name
-        return 2 * is_colab + (1 if is_long else 2)
+        return 2 * is_colab + (1 if LONG.search(name) else 2)
 
     items.sort(key=turn)
 

@@ -183,8 +183,12 @@ class Machine:
     def pip_install(self, *arguments: str) -> None:
         run(self.python, "-m", "pip", "install", "--quiet", *arguments, cwd=self.folder)
 
-    def execute(self, notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-        """Run a notebook alone in its folder; an error in a cell is raised."""
+    def execute(self, notebook: nbformat.NotebookNode, **more: str) -> nbformat.NotebookNode:
+        """Run a notebook alone in its folder; an error in a cell is raised.
+
+        Args:
+            more: for its environment.
+        """
         manager = AsyncKernelManager(
             kernel_name="colab",
             kernel_spec_manager=KernelSpecManager(
@@ -195,4 +199,5 @@ class Machine:
             notebook, km=manager, timeout=300, resources={"metadata": {"path": str(self.folder)}}
         )
         # Who brings a manager must say that its kernel may be shut down in the end.
-        return client.execute(cleanup_kc=True, env=clean_environment(IPYTHONDIR=self._settings))
+        environment = clean_environment(IPYTHONDIR=self._settings, **more)
+        return client.execute(cleanup_kc=True, env=environment)
