@@ -211,10 +211,10 @@ function mount(root, name, controls, ask) {
     if (moves?.length) wish(Object.fromEntries(moves.map((name, n) => [name, place[n]])));
     const again = pinned?.panel === panel && `${pinned.place}` === `${place}`;
     if (pin) pinned = again ? null : { panel, place };
-    pointed = place === null && pinned ? pinned : { panel, place };
+    pointed = pinned && (place === null || pin || again) ? pinned : { panel, place };
     panels.filter((one) => one !== pointed.panel).forEach((one) => one.point(null));
     const words = pointed.panel.point(pointed.place);
-    said.textContent = words ? words + (pinned ? " (pinned)" : "") : "";
+    said.textContent = words ? words + (pointed === pinned ? " (pinned)" : "") : "";
   }
   function key(event) {
     const target = event.composedPath()[0];
@@ -260,8 +260,9 @@ function makeControl(control, changed) {
   field.id = `causal-control-${Math.random().toString(36).slice(2)}`; // each widget has its own module
   field.dataset.control = control.name;
   const box = element("div", { className: `control ${control.kind}` });
-  const number = words && element("output", { htmlFor: field.id });
-  const play = control.play && element("button", { ariaLabel: `play ${control.label}` });
+  const widest = Math.max(3, ...(control.values ?? [control.high]).map((one) => words?.(one).length)); // so that no track changes
+  const number = words && element("output", { htmlFor: field.id, style: `min-width: ${Math.min(widest, 11)}ch` });
+  const play = control.play && element("button", { ariaLabel: `play ${control.label}`, textContent: "▶" });
   const label = element("label", { htmlFor: field.id, textContent: control.label });
   box.append(...[label, field, number, play].filter(Boolean));
   field.addEventListener(control.kind === "menu" ? "change" : "input", () => {
@@ -281,7 +282,6 @@ function makeControl(control, changed) {
     field.value = last ? field.min : +field.value + 1;
     field.dispatchEvent(new Event("input"));
   }
-  stop();
   play && play.addEventListener("click", () => {
     if (timer !== null) return stop();
     step();
@@ -307,7 +307,7 @@ function range({ low, high, values, words }) {
   const field = element("input", { type: "range", step: 1 });
   const at = (place) => (values ? values[place] : place);
   let from = 0, way = 1;
-  field.addEventListener("input", () => { [way, from] = [Math.sign(field.value - from), +field.value]; });
+  field.addEventListener("input", () => { way = Math.sign(field.value - from); from = +field.value; field.ariaValueText = say(at(from)); });
   const ahead = () => at(clamp(+field.value + way, +field.min, +field.max));
   const say = (value) => words?.[values.indexOf(value)] ?? `${value}`;
   function put(value, lowest, highest) {
@@ -405,7 +405,7 @@ function makePanel(kind, point) {
   const sheet = element("div", { className: "sheet" });
   sheet.append(field, cursor);
   box.append(title, legend, sheet);
-  let drawing, at = null;
+  let drawing, at = null, last = [0, 0];
   const self = { kind, box, field, draw, point: show, key };
   function draw(panel, colours, room) {
     drawing = DRAW[kind](panel, colours, Math.max(room, 200));
@@ -429,7 +429,7 @@ function makePanel(kind, point) {
 
   // Put the frame around a place, and give its words.
   function show(place) {
-    at = place;
+    [at, last] = [place, place ?? last];
     const there = place && place[0] < drawing.rows && place[1] < drawing.columns;
     cursor.hidden = !there;
     if (!there) return "";
@@ -443,8 +443,8 @@ function makePanel(kind, point) {
     if (!step) return false;
     const ends = [drawing.rows - 1, drawing.columns - 1];
     // The first press only shows where one is.
-    const place = ends.map((end, n) => (at ? clamp(at[n] + step[n], 0, end) : 0));
-    point(self, place, !pressed.startsWith("Arrow"));
+    const place = ends.map((end, n) => clamp(last[n] + (at ? step[n] : 0), 0, end));
+    point(self, place, at !== null && !pressed.startsWith("Arrow"));
     return true;
   }
 
@@ -462,7 +462,7 @@ function sentence(box, title) {
     title.textContent = panel.title;
     line.replaceChildren(...panel.words.flatMap((word, n) => {
       const className = panel.kinds[n] + (panel.ring === n ? " ring" : "");
-      return [element("span", { className, textContent: word }), " "];
+      return [element("span", { className, textContent: word, ariaHidden: panel.kinds[n] === "hidden" || null }), " "];
     }));
   };
   return { kind: "Sentence", box, draw, point: () => "" };
@@ -661,8 +661,8 @@ function curves(panel, colours, room) {
     return place < left - 8 || place > left + wide + 8 ? null : [0, far.indexOf(Math.min(...far))];
   }
   function words(_, n) {
-    const said = names.map((name, one) => `${name} ${short(values.data[one * points + n])}`);
-    return `${panel.axis} ${short(xs[n])}: ${said.join(", ")}`;
+    const there = names.map((name, one) => [name, values.data[one * points + n]]).filter(([, one]) => !Number.isNaN(one));
+    return `${panel.axis} ${short(xs[n])}: ${there.map(([name, one]) => `${name} ${short(one)}`).join(", ") || "nothing"}`;
   }
   const legend = names.map((name, n) => [name, colours[panel.colours[n]], panel.dashed.includes(n)]);
   return { width, height, rows: 1, columns: points, rect, at, words, paint, legend };
@@ -791,7 +791,7 @@ function nameAxes(pen, along, x, foot, up, y, { soft }) {
 
 // Labels below columns; as many as have room.
 function below(pen, labels, count, left, pitch, foot, colours) {
-  const place = isLong(labels) ? { align: "right", turned: true } : { base: "top" };
+  const place = isLong(labels) ? { align: "right", turned: true, room: 70 } : { base: "top" };
   for (let n = 0; n < count; n += stride(pitch, isLong(labels) ? 13 : labels ? 10 : 22)) {
     write(pen, label(labels, n), left + (n + 0.5) * pitch, foot + 6, { ink: colours.ink, ...place });
   }
@@ -799,7 +799,7 @@ function below(pen, labels, count, left, pitch, foot, colours) {
 
 // Labels left of rows; behind a cache, row 0 is token `first`.
 function beside(pen, labels, count, first, left, top, pitch, colours) {
-  const place = { ink: colours.ink, align: "right", small: pitch < 13 };
+  const place = { ink: colours.ink, align: "right", small: pitch < 13, room: left - 22 };
   for (let n = 0; n < count; n += stride(pitch, 11)) {
     write(pen, label(labels, n + first), left - 7, top + (n + 0.5) * pitch, place);
   }
@@ -883,16 +883,16 @@ const STYLE = `.causal-explorer {
   input, select, button { font: inherit; color: inherit; flex: 1 1 90px; min-width: 60px; max-width: 100%; accent-color: #2f6fae }
   input[type=range] { padding: 0; margin: 0; height: 24px }
   select, input[type=text], button { background: transparent; border: 1px solid #8a8a8a; border-radius: 4px; padding: 2px 6px }
-  button { cursor: pointer; flex: 0 0 34px; min-width: 0 } output { min-width: 3ch; text-align: right; font-variant-numeric: tabular-nums }
+  button { cursor: pointer; flex: 0 0 34px; min-width: 0 } output { text-align: right; font-variant-numeric: tabular-nums }
   &[data-theme=dark] option { background: #2b2b2b }
   :is(input, select, button, canvas):focus-visible { outline: 3px solid #e1701a; outline-offset: 2px }
   .panels { gap: 8px 16px; margin-top: 8px; align-items: flex-start } figure { margin: 0; min-width: 0 } figure.sentence { flex: 1 0 100% }
   figcaption { font-size: 14px; min-height: 1.4em; margin: 0 0 2px; text-align: left; color: inherit } .legend { gap: 0 12px; font-size: 12px }
   .legend span::before { content: ""; display: inline-block; width: 16px; margin-right: 5px; vertical-align: middle; border-top: 10px solid var(--colour) }
-  .legend .dashed::before { border-top: 3px dashed var(--colour) } .sheet { position: relative } canvas { display: block }
+  .legend span::before, .words :is(.hidden, .changed) { forced-color-adjust: none } .legend .dashed::before { border-top: 3px dashed var(--colour) } .sheet { position: relative } canvas { display: block }
   .cursor { position: absolute; box-sizing: border-box; pointer-events: none; border: 2px solid; box-shadow: 0 0 0 1px #fff8 }
-  p, .caption { margin: 2px 0; min-height: 1.4em; font-size: 14px; text-align: left } .said { font-weight: 600 }
-  .note { opacity: .8; font-size: 13px } .error { color: #b00020; white-space: pre-wrap; font-family: monospace }
+  p, .caption { margin: 2px 0; min-height: 1.4em; font-size: 14px; text-align: left } .said { font-weight: 600; position: sticky; bottom: 0 }
+  .said:not(:empty) { background: #fff } &[data-theme=dark] .said:not(:empty) { background: #1b1b1b } .note { opacity: .8; font-size: 13px } .error { color: #b00020; white-space: pre-wrap; font-family: monospace }
   :is(.error, .note):empty { display: none } &[data-theme=dark] .error { color: #ff8a9a } .words { font-size: 18px; line-height: 2 }
   .words span { padding: 2px 4px; border-radius: 4px; border: 2px solid transparent } .words .hidden { color: transparent; background: #9a9a9a; user-select: none }
   .words .changed { color: #fff; background: #1b1b1b; font-weight: 600 }

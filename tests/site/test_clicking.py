@@ -1,10 +1,18 @@
 """What fingers and keys do on a saved page: point, click, pin, play."""
 
+import re
+
 import pytest
 import torch
 from playwright.sync_api import expect
 
-from causal_lab.explorers import PositionExplorer, SoftMaskExplorer
+from causal_lab.explorers import (
+    FillExplorer,
+    MaskExplorer,
+    PositionExplorer,
+    SoftMaskExplorer,
+    SoftmaxExplorer,
+)
 from causal_lab.explorers.heads import THIS_HEAD, HeadExplorer
 from causal_lab.explorers.schemes import NONE, SINUSOIDAL
 from causal_lab.explorers.soft_mask import HARD, SOFT
@@ -74,11 +82,19 @@ def test_words_under_a_resting_finger_follow_the_controls(shown):
 def test_arrow_keys_walk_to_a_cell_and_enter_chooses_it(shown, key):
     root, hand = shown
     heads, pattern = root.locator("canvas").all()[:2]
-    # The first key shows where one is.
+    # The first key shows where one is, and does no more; a pointer that passes by changes nothing.
+    heads.press(key)
+    assert root.locator(".said").inner_text().startswith("layer 0 → head 0: ")
+    assert not root.locator(".said").inner_text().endswith(" (pinned)")
+    heads.blur()
     for arrow in ("ArrowDown", "ArrowDown", "ArrowRight"):
         heads.press(arrow)
     assert root.locator(".said").inner_text().startswith("layer 1 → head 1: ")
     assert hand.complaints(root.evaluate(SHOWN)) == []
+    pattern.hover()
+    root.page.mouse.move(0, 0)
+    heads.press("ArrowUp")
+    assert root.locator(".said").inner_text().startswith("layer 1 → head 1: ")
     heads.press(key)
     hand.wishes |= {"layer": 1, "head": 1}
     assert hand.complaints(root.evaluate(SHOWN)) == []
@@ -102,11 +118,26 @@ def test_a_click_where_nothing_was_recorded_shows_what_was(saved, tmp_path):
     opened.context.close()
 
 
-def test_a_pin_stays_while_its_map_does(saved, tmp_path):
-    path = tmp_path / "positions.html"
-    PositionExplorer(T=3).save(path, {"scheme": [SINUSOIDAL, NONE]})
-    opened = Opened(saved[0], path)
-    (root,) = opened.roots
+@pytest.fixture
+def open_one(saved, tmp_path):
+    """Give what saves an explorer and opens the page."""
+    pages = []
+
+    def open_one(explorer, grid, **options):
+        path = tmp_path / "explorer.html"
+        explorer.save(path, grid)
+        pages.append(Opened(saved[0], path, **options))
+        (root,) = pages[-1].roots
+        return pages[-1], root
+
+    yield open_one
+    for opened in pages:
+        assert opened.heard == []
+        opened.context.close()
+
+
+def test_a_pin_stays_while_its_map_does(open_one):
+    opened, root = open_one(PositionExplorer(T=3), {"scheme": [SINUSOIDAL, NONE]})
     said, weights = root.locator(".said"), root.locator("canvas").first
 
     def choose(scheme):
@@ -127,8 +158,70 @@ def test_a_pin_stays_while_its_map_does(saved, tmp_path):
     assert said.inner_text() == ""
     choose(SINUSOIDAL)
     assert said.inner_text() == ""
-    assert opened.heard == []
-    opened.context.close()
+
+
+def test_only_the_pinned_place_is_called_pinned(open_one):
+    opened, root = open_one(PositionExplorer(T=3), {"T": [3]})
+    said, (weights, curve, _) = root.locator(".said"), root.locator("canvas").all()
+    weights.click(position={"x": LEFT + 5, "y": TOP + 300})
+    before = said.inner_text()
+    assert before.startswith("query 2 → key 0: ")
+    assert before.endswith(" (pinned)")
+    weights.hover(position={"x": LEFT + 5, "y": TOP + 5})
+    assert said.inner_text() == "query 0 → key 0: 1"
+    curve.hover()
+    assert said.inner_text().startswith("distance ")
+    assert not said.inner_text().endswith(" (pinned)")
+    opened.page.mouse.move(0, 0)
+    assert said.inner_text() == before
+
+
+def test_a_gap_in_a_curve_has_no_number(open_one):
+    _, root = open_one(SoftmaxExplorer(T=4, row=0), {"T": [4]})
+    curve = root.locator(".panel.curves canvas").first
+    curve.press("ArrowRight")
+    said = [root.locator(".said").inner_text()]
+    for _ in range(3):
+        curve.press("ArrowRight")
+        said.append(root.locator(".said").inner_text())
+    assert re.fullmatch(r"key 0: score −?[\d.]+", said[0])
+    assert said[1:] == ["key 1: nothing", "key 2: nothing", "key 3: nothing"]
+
+
+def test_no_track_changes_its_length_under_the_hand(open_one):
+    _, root = open_one(FillExplorer(), {"fill": list(FillExplorer.GRID["fill"]), "T": [8, 16]})
+    for name in ("fill", "T"):
+        field = root.locator(f"[data-control={name}]")
+        field.press("Home")
+        widths = [field.bounding_box()["width"]]
+        for _ in range(int(field.get_attribute("max"))):
+            field.press("ArrowRight")
+            widths.append(field.bounding_box()["width"])
+        assert len(widths) > 1
+        assert max(widths) - min(widths) < 1, name
+
+
+def test_words_stay_in_sight_on_a_phone(open_one):
+    size = {"width": 390, "height": 844}
+    _, root = open_one(PositionExplorer(T=3), {"T": [3]}, size=size, has_touch=True)
+    root.locator("canvas").first.tap(position={"x": LEFT + 5, "y": TOP + 5})
+    said = root.locator(".said")
+    assert said.inner_text() == "query 0 → key 0: 1 (pinned)"
+    box = said.bounding_box()
+    assert 0 <= box["y"] <= box["y"] + box["height"] <= 844
+
+
+def test_hidden_words_are_hidden_from_all(open_one):
+    words = "one two three".split()
+    explorer = MaskExplorer(T=3, tokens=words)
+    _, root = open_one(explorer, {"T": [3], "position": [0]}, forced_colors="active")
+    shown = root.locator(".words").aria_snapshot()
+    assert "one" in shown
+    assert "two" not in shown
+    colours = root.locator(".words .hidden").evaluate_all(
+        "(all) => all.map((one) => getComputedStyle(one).color)"
+    )
+    assert colours == ["rgba(0, 0, 0, 0)"] * 2
 
 
 @pytest.fixture(scope="module")
