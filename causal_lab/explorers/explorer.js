@@ -891,7 +891,7 @@ const STYLE = `.causal-explorer {
   .legend span::before { content: ""; display: inline-block; width: 16px; margin-right: 5px; vertical-align: middle; border-top: 10px solid var(--colour) }
   .legend span::before, .words :is(.hidden, .changed) { forced-color-adjust: none } .legend .dashed::before { border-top: 3px dashed var(--colour) } .sheet { position: relative } canvas { display: block }
   .cursor { position: absolute; box-sizing: border-box; pointer-events: none; border: 2px solid; box-shadow: 0 0 0 1px #fff8 }
-  p, .caption { margin: 2px 0; min-height: 1.4em; font-size: 14px; text-align: left } .said { font-weight: 600; position: sticky; bottom: 0 }
+  p, .caption { margin: 2px 0; min-height: 1.4em; font-size: 14px; text-align: left } .said { font-weight: 600; position: sticky; bottom: 0; pointer-events: none }
   .said:not(:empty) { background: #fff } &[data-theme=dark] .said:not(:empty) { background: #1b1b1b } .note { opacity: .8; font-size: 13px } .error { color: #b00020; white-space: pre-wrap; font-family: monospace }
   :is(.error, .note):empty { display: none } &[data-theme=dark] .error { color: #ff8a9a } .words { font-size: 18px; line-height: 2 }
   .words span { padding: 2px 4px; border-radius: 4px; border: 2px solid transparent } .words .hidden { color: transparent; background: #9a9a9a; user-select: none }

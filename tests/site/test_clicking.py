@@ -211,6 +211,14 @@ def test_words_stay_in_sight_on_a_phone(open_one):
     assert 0 <= box["y"] <= box["y"] + box["height"] <= 844
 
 
+def test_words_do_not_come_between_a_pointer_and_its_cell(open_one):
+    opened, root = open_one(PositionExplorer(T=3), {"T": [3]}, size={"width": 800, "height": 400})
+    box = root.locator("canvas").first.bounding_box()
+    for x in (box["x"] + 60, box["x"] + 61):
+        opened.page.mouse.move(x, 395)  # where the words come to stand
+        assert root.locator(".said").inner_text().startswith("query ")
+
+
 def test_hidden_words_are_hidden_from_all(open_one):
     words = "one two three".split()
     explorer = MaskExplorer(T=3, tokens=words)
